@@ -1,0 +1,119 @@
+//! The kernel: the only file descriptors and the only unsafe code.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+/// A socket of one ring. `index` is dense and small, so that owners can keep their state in a `Vec` by it; it is given
+/// to a new socket only after every operation of the old one has completed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SocketId {
+    pub index: u32,
+    pub generation: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ListenerId(pub u32);
+
+/// How a socket receives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Receive {
+    /// Nothing is received; a FIN or reset is still noticed (POLLRDHUP) and given as `Event::PeerGone`.
+    Paused,
+    /// Multishot into the 2 KiB group: an idle connection holds no buffer.
+    Small,
+    /// One shot at a time into the large group (64 KiB); armed again after each `Received` while the mode stays.
+    Large,
+}
+
+/// Received bytes in one of the ring's buffers; goes back to its group when dropped. Derefs to `[u8]` (mutably too).
+#[derive(Debug)]
+pub struct RecvBuf {
+    bytes: Vec<u8>, // the uring driver holds a provided buffer here, the simulated twin a Vec
+}
+
+impl std::ops::Deref for RecvBuf {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+impl std::ops::DerefMut for RecvBuf {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+}
+
+/// What happened. Events of a socket come in order; none comes after `close`, `abort` or `Detached`.
+#[derive(Debug)]
+pub enum Event {
+    Accepted { listener: ListenerId, socket: SocketId, peer: SocketAddr },
+    Connected { socket: SocketId },
+    Received { socket: SocketId, buf: RecvBuf },
+    /// FIN, after the last `Received`.
+    PeerFinished { socket: SocketId },
+    /// While `Paused`: the peer sent FIN or reset; unread bytes may be pending before it. Given once per pause.
+    PeerGone { socket: SocketId },
+    /// The whole buffer went to the kernel; here it is back, for reuse.
+    Sent { socket: SocketId, buf: Vec<u8> },
+    /// Connect, receive or send failed: the socket is dead, and its owner calls `close`.
+    Failed { socket: SocketId, error: io::Error },
+    /// Answer to `detach`: every operation ended; the descriptor is the caller's.
+    Detached { socket: SocketId, fd: OwnedFd },
+    /// A `Waker` was used since the last one of these.
+    Woken,
+}
+
+/// Options of accepted sockets (inherited from the listener) and of the listener itself.
+#[derive(Clone, Debug)]
+pub struct ListenOptions {
+    /// SO_REUSEPORT: one listener per shard on the same address.
+    pub reuse_port: bool,
+    pub backlog: u32,
+    /// Accept into direct descriptors (client sockets) or plain ones (relay links, which may move).
+    pub direct: bool,
+    pub user_timeout: Duration,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct ConnectOptions {
+    pub timeout: Option<Duration>,
+    pub user_timeout: Option<Duration>,
+    pub source: Option<std::net::IpAddr>,
+}
+
+/// The ring's verbs. Implemented by the io_uring driver and by the simulated twin.
+pub trait Verbs {
+    /// Wakes this ring from another thread.
+    type Waker: Clone + Send + 'static;
+
+    fn listen(&mut self, addr: SocketAddr, options: &ListenOptions) -> io::Result<(ListenerId, SocketAddr)>;
+    fn stop_listening(&mut self, listener: ListenerId);
+    /// Starts a connection (TCP_NODELAY set); `Connected` or `Failed` follows. Plain descriptor.
+    fn connect(&mut self, addr: SocketAddr, options: &ConnectOptions) -> io::Result<SocketId>;
+    /// Takes a connected socket from elsewhere (link hand-over).
+    fn adopt(&mut self, fd: OwnedFd) -> io::Result<SocketId>;
+    /// New sockets start `Paused` without the RDHUP poll until the first call.
+    fn receive(&mut self, socket: SocketId, mode: Receive);
+    /// Sends the whole buffer (never empty); at most one send in flight per socket (asserted). `Sent` gives it back.
+    fn send(&mut self, socket: SocketId, buf: Vec<u8>);
+    /// True from `send` until its `Sent`.
+    fn send_in_flight(&self, socket: SocketId) -> bool;
+    /// shutdown(SHUT_WR) once the send in flight, if any, is complete.
+    fn shutdown_write(&mut self, socket: SocketId);
+    /// Closes after the send in flight, if any, has completed or failed (at most 5 s later). No event follows.
+    fn close(&mut self, socket: SocketId);
+    /// Closes at once with a reset. No event follows.
+    fn abort(&mut self, socket: SocketId);
+    /// Ends every operation of a plain-descriptor socket, then gives `Detached`. Bytes received meanwhile still come as
+    /// `Received` before it.
+    fn detach(&mut self, socket: SocketId);
+    fn waker(&self) -> Self::Waker;
+    /// The clock, read once a turn.
+    fn now(&self) -> Instant;
+    /// The next event of this turn, or `None`.
+    fn poll_event(&mut self) -> Option<Event>;
+    /// Bytes of sends that did not go out in one piece and wait for POLLOUT, for the memory cap.
+    fn stalled_bytes(&self) -> usize;
+}
