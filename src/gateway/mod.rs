@@ -1,1 +1,27 @@
-//! gateway.
+//! The gateway: ends TLS, authenticates, routes, and carries each request over a relay link. One file a stage, in the
+//! order of the path:
+//!
+//! ```text
+//! client ═HTTPS═▶ accept ▸ (wire::tls ▸ wire::http1) ▸ route ▸ auth ▸ relay ═link═▶ connector
+//!                 shard.rs      client.rs      request.rs ───────┘  ▲
+//!                 ◀────────────────── response.rs ◀── links.rs ◀────┘
+//! ```
+//!
+//! Invariants: a client, its exchange and its stream live on one shard; a request sees one snapshot only; what a client
+//! has not read waits in its exchange, bounded by the stream's credit; at most one send is in flight per socket, and the
+//! next record is sealed when it has completed. Nothing here blocks, locks on a request's path, or reads the clock.
+
+pub mod auth;
+pub mod client;
+pub mod context;
+pub mod fault;
+pub mod hold;
+pub mod links;
+pub mod path;
+pub mod plan;
+pub mod relay;
+pub mod request;
+pub mod response;
+pub mod route;
+pub mod server;
+pub mod shard;

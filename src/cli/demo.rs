@@ -1,0 +1,277 @@
+//! `tidegate demo`: everything on loopback, as separate processes, with curl lines that do what they say.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{Read, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long the processes may take to be ready.
+const START: Duration = Duration::from_secs(20);
+
+#[derive(clap::Args)]
+pub struct Options {
+    /// Where the PKI, both config files and the logs are written
+    #[arg(long, value_name = "DIR", default_value = "tidegate-demo")]
+    dir: PathBuf,
+    /// Free ports instead of 8443, 10140, 9441, 9442 and 9080
+    #[arg(long)]
+    free_ports: bool,
+}
+
+struct Ports {
+    clients: u16,
+    relay: u16,
+    gateway_admin: u16,
+    connector_admin: u16,
+    upstream: u16,
+}
+
+/// Processes that end with us.
+struct Children(Vec<(&'static str, Child)>);
+
+impl Drop for Children {
+    fn drop(&mut self) {
+        for (_, child) in &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+pub fn run(options: &Options) -> ExitCode {
+    match demo(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tidegate demo: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn free_port() -> Result<u16, String> {
+    let listener = TcpListener::bind("127.0.0.1:0").map_err(|e| format!("no free port: {e}"))?;
+    Ok(listener.local_addr().map_err(|e| e.to_string())?.port())
+}
+
+fn ports(options: &Options) -> Result<Ports, String> {
+    if options.free_ports {
+        return Ok(Ports {
+            clients: free_port()?,
+            relay: free_port()?,
+            gateway_admin: free_port()?,
+            connector_admin: free_port()?,
+            upstream: free_port()?,
+        });
+    }
+    let ports = Ports { clients: 8443, relay: 10140, gateway_admin: 9441, connector_admin: 9442, upstream: 9080 };
+    for port in [ports.clients, ports.relay, ports.gateway_admin, ports.connector_admin, ports.upstream] {
+        if let Err(error) = TcpListener::bind(("127.0.0.1", port)) {
+            return Err(format!("port {port} of 127.0.0.1 cannot be used: {error} (try --free-ports)"));
+        }
+    }
+    Ok(ports)
+}
+
+fn demo(options: &Options) -> Result<(), String> {
+    let program = std::env::current_exe().map_err(|e| format!("cannot find my own program: {e}"))?;
+    fs::create_dir_all(&options.dir).map_err(|e| format!("{}: {e}", options.dir.display()))?;
+    let dir = options.dir.canonicalize().map_err(|e| format!("{}: {e}", options.dir.display()))?;
+    let ports = ports(options)?;
+    make_pki(&program, &dir)?;
+    write_configs(&dir, &ports)?;
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
+    runtime.block_on(async {
+        let address = SocketAddr::from(([127, 0, 0, 1], ports.upstream));
+        let listener = tokio::net::TcpListener::bind(address).await.map_err(|e| format!("{address}: {e}"))?;
+        tokio::spawn(async move { axum::serve(listener, super::upstream::router()).await });
+        let mut children = Children(Vec::new());
+        for (role, config) in [("gateway", "gateway.toml"), ("connector", "connector.toml")] {
+            let log = fs::File::create(dir.join(format!("{role}.log"))).map_err(|e| format!("{role}.log: {e}"))?;
+            let child = Command::new(&program)
+                .args([role, "--config"])
+                .arg(dir.join(config))
+                .stdin(Stdio::null())
+                .stdout(log.try_clone().map_err(|e| e.to_string())?)
+                .stderr(log)
+                .spawn()
+                .map_err(|e| format!("cannot start the {role}: {e}"))?;
+            children.0.push((role, child));
+        }
+        let waiting = [("gateway", ports.gateway_admin), ("connector", ports.connector_admin)];
+        let (program_dir, mut ready) = (dir.clone(), children);
+        let mut children = tokio::task::spawn_blocking(move || {
+            for (role, port) in waiting {
+                wait_ready(role, port, &program_dir, &mut ready)?;
+            }
+            Ok::<_, String>(ready)
+        })
+        .await
+        .map_err(|e| e.to_string())??;
+        print!("{}", greeting(&dir, &ports));
+        let _ = std::io::stdout().flush();
+        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+            .map_err(|e| e.to_string())?;
+        let mut look = tokio::time::interval(Duration::from_millis(500));
+        loop {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => break,
+                _ = terminate.recv() => break,
+                _ = look.tick() => {
+                    for (role, child) in &mut children.0 {
+                        if let Ok(Some(status)) = child.try_wait() {
+                            return Err(format!("the {role} ended ({status}); see {}", dir.join(format!("{role}.log")).display()));
+                        }
+                    }
+                }
+            }
+        }
+        println!("\nended");
+        Ok(())
+    })
+}
+
+/// Makes what is missing of the PKI; a second run uses the first one's.
+fn make_pki(program: &Path, dir: &Path) -> Result<(), String> {
+    let steps: [(&str, &[&str]); 4] = [
+        ("ca.pem", &["init"]),
+        ("server.pem", &["server"]),
+        ("cp-1.pem", &["connector", "--id", "cp-1"]),
+        ("device-1.pem", &["client", "--name", "device-1"]),
+    ];
+    for (made, arguments) in steps {
+        if dir.join(made).exists() {
+            continue;
+        }
+        let output = Command::new(program)
+            .arg("pki")
+            .args(arguments)
+            .arg("--dir")
+            .arg(dir)
+            .output()
+            .map_err(|e| format!("cannot run myself: {e}"))?;
+        if !output.status.success() {
+            return Err(format!("pki {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim()));
+        }
+    }
+    Ok(())
+}
+
+fn write_configs(dir: &Path, ports: &Ports) -> Result<(), String> {
+    let gateway = format!(
+        r#"# The demo's gateway. Paths are relative to this file.
+[gateway]
+name = "demo"
+[listen]
+clients = ["127.0.0.1:{clients}"]
+relay = ["127.0.0.1:{relay}"]
+admin = "127.0.0.1:{admin}"
+[tls]
+certificate = "server.pem"
+key = "server.key"
+[relay]
+connector_ca = "ca.pem"
+[[site]]
+name = "main"
+hosts = ["*"]
+connectors = ["cp-1"]
+[log]
+access = "all"
+"#,
+        clients = ports.clients,
+        relay = ports.relay,
+        admin = ports.gateway_admin
+    );
+    let connector = format!(
+        r#"# The demo's connector. Paths are relative to this file.
+[connector]
+id = "cp-1"
+site = "main"
+admin = "127.0.0.1:{admin}"
+tls = {{ certificate = "cp-1.pem", key = "cp-1.key", gateway_ca = "ca.pem" }}
+[[gateway]]
+host = "localhost"
+port = {relay}
+[site]
+revision = 1
+client_ca = [{{ name = "lab", file = "clients-ca.pem" }}]
+[[route]]
+path = "/mp/"
+upstream = ["http://127.0.0.1:{upstream}"]
+auth = "certificate"
+[[route]]
+path = "/open/"
+upstream = ["http://127.0.0.1:{upstream}"]
+auth = "none"
+"#,
+        admin = ports.connector_admin,
+        relay = ports.relay,
+        upstream = ports.upstream
+    );
+    for (name, text) in [("gateway.toml", gateway), ("connector.toml", connector)] {
+        fs::write(dir.join(name), text).map_err(|e| format!("{name}: {e}"))?;
+    }
+    Ok(())
+}
+
+/// Polls `/readyz` until it says 200.
+fn wait_ready(role: &str, port: u16, dir: &Path, children: &mut Children) -> Result<(), String> {
+    let until = Instant::now() + START;
+    let log = dir.join(format!("{role}.log"));
+    loop {
+        for (role, child) in &mut children.0 {
+            if let Ok(Some(status)) = child.try_wait() {
+                let log = dir.join(format!("{role}.log"));
+                let said = fs::read_to_string(&log).unwrap_or_default();
+                return Err(format!("the {role} ended at start ({status}):\n{said}"));
+            }
+        }
+        if is_ready(port) {
+            return Ok(());
+        }
+        if Instant::now() >= until {
+            return Err(format!("the {role} is not ready after {} s; see {}", START.as_secs(), log.display()));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn is_ready(port: u16) -> bool {
+    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return false };
+    let _ = stream.set_read_timeout(Some(Duration::from_secs(2)));
+    let mut answer = [0; 12];
+    let asked = stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    asked.is_ok() && stream.read_exact(&mut answer).is_ok() && &answer == b"HTTP/1.1 200"
+}
+
+fn greeting(dir: &Path, ports: &Ports) -> String {
+    let dir = dir.display();
+    let clients = ports.clients;
+    let curl = format!("curl -sS --cacert {dir}/ca.pem");
+    let device = format!("--cert {dir}/device-1.pem --key {dir}/device-1.key");
+    let lines = [
+        (format!("{curl} {device} https://localhost:{clients}/mp/hello"), "200: a device with its certificate"),
+        (format!("{curl} https://localhost:{clients}/open/hello"), "200: a path that asks for nobody"),
+        (format!("{curl} {device} -d 'some text' https://localhost:{clients}/mp/echo"), "200: a body, there and back"),
+        (
+            format!("{curl} {device} https://localhost:{clients}/open/headers"),
+            "200: what the upstream is told of the client",
+        ),
+        (format!("{curl} https://localhost:{clients}/mp/hello"), "401 unauthenticated: no certificate"),
+        (format!("{curl} {device} https://localhost:{clients}/secret"), "404 not_published: no connector publishes it"),
+    ];
+    let mut text = format!(
+        "tidegate demo\n  gateway    https://localhost:{clients}   admin http://127.0.0.1:{}/metrics   log {dir}/gateway.log\n  \
+         connector  dials localhost:{}, listens nowhere   admin http://127.0.0.1:{}/metrics   log {dir}/connector.log\n  \
+         upstream   http://127.0.0.1:{}   (the server behind the firewall)\n\n",
+        ports.gateway_admin, ports.relay, ports.connector_admin, ports.upstream
+    );
+    for (line, what) in lines {
+        let _ = writeln!(text, "{line}   # {what}");
+    }
+    text.push_str("\nCtrl-C ends it.\n");
+    text
+}

@@ -1,0 +1,62 @@
+//! The command line: arguments to calls, nothing else. The contract of names and flags is DESIGN §11.
+
+mod demo;
+mod load;
+mod upstream;
+
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// An HTTPS gateway that reaches services behind a firewall with no inbound port.
+#[derive(Parser)]
+#[command(name = "tidegate", version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// A PKI, a sample upstream, a gateway and a connector on loopback; prints curl lines that work. Ctrl-C ends it
+    Demo(demo::Options),
+    /// A small CA for labs and tests
+    Pki {
+        #[command(subcommand)]
+        command: crate::control::pki::Command,
+    },
+    /// The Internet side: ends TLS, authenticates, forwards over relay links
+    Gateway(ConfigFile),
+    /// The private side: dials the gateways and forwards to upstreams; listens on no port but its admin's
+    Connector(ConfigFile),
+    /// Reads a config file and says all that is wrong with it; exit 0 when nothing is
+    Check(ConfigFile),
+    /// Benchmarks
+    Load {
+        #[command(subcommand)]
+        command: load::Command,
+    },
+}
+
+#[derive(clap::Args)]
+struct ConfigFile {
+    /// gateway.toml or connector.toml
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+/// Runs the command line.
+pub fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Demo(options) => demo::run(&options),
+        Command::Pki { command } => exit(crate::control::pki::run(command)),
+        Command::Gateway(file) => crate::gateway::server::run(&file.config),
+        Command::Connector(file) => crate::connector::server::run(&file.config),
+        Command::Check(file) => exit(crate::control::check::run(&file.config)),
+        Command::Load { command } => load::run(command),
+    }
+}
+
+fn exit(code: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
+}

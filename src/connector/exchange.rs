@@ -1,0 +1,462 @@
+//! A request's way through the connector: stream ▸ route ▸ upstream, and the answer's way back.
+
+use crate::ring::{ConnectOptions, Receive, Verbs};
+use crate::wire::http1::{self, ClientEvent, Framing};
+use crate::wire::relay::{Body, OpenHead, ResetCode, StreamId};
+use crate::wire::{Field, Put};
+use slab::Slab;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::context::{Context, Owner};
+use super::link::Link;
+use super::plan::{STREAM_QUEUE, UPSTREAM_STAGE};
+use super::resolve::{self, Asker};
+use super::upstream::{Phase, State, Upstream};
+
+/// One stream and the upstream connection that serves it.
+pub struct Exchange {
+    pub link: usize,
+    pub stream: StreamId,
+    pub route: usize,
+    pub upstream: Option<usize>,
+    /// Body bytes that found no room in staging, from `pending_at` on.
+    pub pending: Vec<u8>,
+    pub pending_at: usize,
+    /// END came: behind `pending`, these trailers.
+    pub end: Option<Vec<(Vec<u8>, Vec<u8>)>>,
+    /// The whole request has been staged for the upstream.
+    pub request_done: bool,
+    /// The answer is complete.
+    pub response_done: bool,
+    /// The client's connection speaks of a request that may be repeated.
+    pub repeatable: bool,
+}
+
+/// Exchanges a shard carries; a stream over it is refused.
+pub const EXCHANGES_MAX: usize = 65_536;
+
+/// Methods whose repetition does no harm (RFC 9110 §9.2.2).
+fn is_idempotent(method: &[u8]) -> bool {
+    matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"PUT" | b"DELETE")
+}
+
+/// Why a stream cannot be served.
+pub type Refusal = (ResetCode, String);
+
+/// Begins a stream: route, connection, request head. The caller attaches the key to the stream.
+pub fn begin<R: Verbs>(
+    link: usize,
+    stream: StreamId,
+    head: &OpenHead<'_>,
+    exchanges: &mut Slab<Exchange>,
+    upstreams: &mut Slab<Upstream>,
+    cx: &mut Context,
+    ring: &mut R,
+) -> Result<usize, Refusal> {
+    cx.stats.requests += 1;
+    let plan = cx.plan.clone();
+    if exchanges.len() >= EXCHANGES_MAX {
+        return Err((ResetCode::Overloaded, "too many requests at this connector".into()));
+    }
+    let path_end = memchr::memchr(b'?', head.target).unwrap_or(head.target.len());
+    let route_index = plan
+        .route(&head.target[..path_end])
+        .ok_or_else(|| (ResetCode::NotPublished, "this connector does not publish the path".to_owned()))?;
+    let route = &plan.routes[route_index];
+    let repeatable = is_idempotent(head.method) && head.body == Body::None;
+
+    let endpoints = &plan.route_endpoints[route_index];
+    let turn = cx.next_endpoint[route_index];
+    cx.next_endpoint[route_index] = turn.wrapping_add(1);
+    let endpoint = endpoints[turn % endpoints.len()];
+    let key = match cx.pools[endpoint as usize].take(repeatable, cx.now) {
+        Some(key) => {
+            cx.stats.upstream_reused += 1;
+            key
+        }
+        None => dial(endpoint, route_index, upstreams, cx, ring)?,
+    };
+    let Some(Upstream { http, state }) = upstreams.get_mut(key) else {
+        return Err((ResetCode::Internal, "the pool lost a connection".into()));
+    };
+    let exchange = exchanges.insert(Exchange {
+        link,
+        stream,
+        route: route_index,
+        upstream: Some(key),
+        pending: Vec::new(),
+        pending_at: 0,
+        end: None,
+        request_done: head.body == Body::None,
+        response_done: false,
+        repeatable,
+    });
+    state.exchange = Some(exchange);
+    state.answered = false;
+    state.timeout = route.timeout;
+    state.idle_timeout = route.idle_timeout;
+    state.progress = cx.now;
+    if state.phase == Phase::Idle {
+        state.phase = Phase::Busy;
+        state.reused = true;
+    }
+
+    let base = plan.endpoints[endpoint as usize].base_path.as_bytes();
+    let target = match head.target.get(route.path.trim_end_matches('/').len()..) {
+        Some(rest) if route.strip_prefix => rest,
+        _ => head.target,
+    };
+    let mut joined = Vec::new();
+    let target = if base.is_empty() && target.first() == Some(&b'/') {
+        target
+    } else {
+        joined.put(base);
+        if target.first() != Some(&b'/') {
+            joined.put(b"/");
+        }
+        joined.put(target);
+        &joined
+    };
+    let host = Field { name: b"Host", value: head.host };
+    let id = Field { name: b"Tidegate-Request-Id", value: head.request_id };
+    let expect = head.expect_continue.then_some(Field { name: b"Expect", value: b"100-continue" });
+    let mut fields = [host].into_iter().chain(head.fields).chain([id]).chain(expect);
+    let framing = match head.body {
+        Body::None => Framing::None,
+        Body::Length(n) => Framing::Length(n),
+        Body::Unknown => Framing::Chunked,
+    };
+    state.replay.clear();
+    let out = state.out.get_or_insert_with(|| cx.clear_text());
+    if repeatable {
+        // Kept, so that a pooled connection found dead costs the client nothing.
+        http.send_head(&mut state.replay, head.method, target, &mut fields, framing);
+        out.put(&state.replay);
+    } else {
+        http.send_head(out, head.method, target, &mut fields, framing);
+    }
+    cx.mark_upstream(state);
+    Ok(exchange)
+}
+
+/// A new connection to an endpoint.
+fn dial<R: Verbs>(
+    endpoint: u32,
+    route: usize,
+    upstreams: &mut Slab<Upstream>,
+    cx: &mut Context,
+    ring: &mut R,
+) -> Result<usize, Refusal> {
+    let plan = cx.plan.clone();
+    let pool = &mut cx.pools[endpoint as usize];
+    if pool.open >= plan.pool.connections_per_upstream {
+        return Err((ResetCode::Overloaded, "the upstream's connection limit is reached".into()));
+    }
+    pool.open += 1;
+    let stamp = cx.stamp();
+    let key = upstreams.vacant_key();
+    let entry = upstreams.vacant_entry();
+    let upstream = entry.insert(Upstream {
+        http: http1::Client::new(plan.http),
+        state: State {
+            key,
+            stamp,
+            socket: None,
+            endpoint,
+            phase: Phase::Connecting,
+            out: None,
+            exchange: None,
+            reused: false,
+            answered: false,
+            replay: Vec::new(),
+            addresses: Vec::new(),
+            progress: cx.now,
+            paused: false,
+            reading: Receive::Paused,
+            connect_timeout: plan.routes[route].connect_timeout,
+            timeout: None,
+            idle_timeout: Duration::ZERO,
+            dirty: false,
+            armed: None,
+        },
+    });
+    let address = &plan.endpoints[endpoint as usize];
+    let state = &mut upstream.state;
+    match resolve::literal(&address.host, address.port) {
+        Some(found) => {
+            state.addresses.push(found);
+            if !connect(state, cx, ring) {
+                remove(key, upstreams, cx, ring, true);
+                return Err((ResetCode::Overloaded, "no socket to reach the upstream with".into()));
+            }
+        }
+        None => {
+            if !cx.resolver.ask(&address.host, address.port, Asker::Upstream(key, stamp)) {
+                remove(key, upstreams, cx, ring, true);
+                return Err((ResetCode::Overloaded, "too many name lookups wait".into()));
+            }
+        }
+    }
+    Ok(key)
+}
+
+/// Tries the next address. False when none is left.
+pub fn connect<R: Verbs>(state: &mut State, cx: &mut Context, ring: &mut R) -> bool {
+    while let Some(address) = (!state.addresses.is_empty()).then(|| state.addresses.remove(0)) {
+        let sources = cx.plan.routes.iter().find_map(|route| {
+            let same_family = route.source_addresses.iter().filter(|ip| ip.is_ipv4() == address.is_ipv4());
+            let all: Vec<_> = same_family.copied().collect();
+            let serves = cx.plan.route_endpoints.iter().zip(&cx.plan.routes);
+            let mine = serves.filter(|(endpoints, _)| endpoints.contains(&state.endpoint));
+            (!all.is_empty() && mine.into_iter().any(|(_, other)| std::ptr::eq(other, route))).then_some(all)
+        });
+        let source = sources.map(|all| all[cx.random.usize(0..all.len())]);
+        let options = ConnectOptions { timeout: Some(state.connect_timeout), user_timeout: None, source };
+        cx.stats.upstream_connects += 1;
+        if let Ok(socket) = ring.connect(address, &options) {
+            cx.own(socket, Owner::Upstream(state.key));
+            state.socket = Some(socket);
+            state.reading = Receive::Paused;
+            return true;
+        }
+    }
+    false
+}
+
+/// The lookup's answer.
+pub fn resolved<R: Verbs>(
+    key: usize,
+    stamp: u32,
+    result: Result<Vec<SocketAddr>, String>,
+    upstreams: &mut Slab<Upstream>,
+    cx: &mut Context,
+    ring: &mut R,
+) -> Result<(), String> {
+    let Some(upstream) = upstreams.get_mut(key).filter(|upstream| upstream.state.stamp == stamp) else {
+        return Ok(());
+    };
+    upstream.state.addresses = result.map_err(|error| format!("the upstream's name cannot be resolved: {error}"))?;
+    if connect(&mut upstream.state, cx, ring) {
+        Ok(())
+    } else {
+        Err("the upstream's name has no address".into())
+    }
+}
+
+/// Body bytes of a request. Gives back how many are done with.
+pub fn data(exchange: &mut Exchange, bytes: &[u8], upstreams: &mut Slab<Upstream>, cx: &mut Context) -> usize {
+    // After the answer's end, and after a failure, the rest is dropped.
+    let Some(Upstream { http, state }) = exchange.upstream.and_then(|key| upstreams.get_mut(key)) else {
+        return bytes.len();
+    };
+    state.progress = cx.now;
+    let out = state.out.get_or_insert_with(|| cx.clear_text());
+    let taken = if exchange.pending.is_empty() && out.staged() + bytes.len() <= UPSTREAM_STAGE {
+        http.send_data(out, bytes);
+        bytes.len()
+    } else {
+        exchange.pending.extend_from_slice(bytes);
+        0
+    };
+    cx.mark_upstream(state);
+    taken
+}
+
+/// END of a request: at once, or behind the bytes that wait. False: it was shorter than promised.
+pub fn end(
+    exchange: &mut Exchange,
+    trailers: &mut dyn Iterator<Item = Field<'_>>,
+    upstreams: &mut Slab<Upstream>,
+    cx: &mut Context,
+) -> bool {
+    let Some(Upstream { http, state }) = exchange.upstream.and_then(|key| upstreams.get_mut(key)) else { return true };
+    if exchange.request_done {
+        return true;
+    }
+    if exchange.pending.is_empty() {
+        exchange.request_done = true;
+        let out = state.out.get_or_insert_with(|| cx.clear_text());
+        let complete = http.send_end(out, trailers);
+        cx.mark_upstream(state);
+        complete
+    } else {
+        exchange.end = Some(trailers.map(|f| (f.name.to_vec(), f.value.to_vec())).collect());
+        true
+    }
+}
+
+/// Moves waiting request bytes into staging: called when the upstream's last send is complete.
+pub fn refill(
+    key: usize,
+    upstreams: &mut Slab<Upstream>,
+    exchanges: &mut Slab<Exchange>,
+    links: &mut Slab<Link>,
+    cx: &mut Context,
+) {
+    let Some(Upstream { http, state }) = upstreams.get_mut(key) else { return };
+    state.progress = cx.now;
+    let Some(exchange) = state.exchange.and_then(|exchange| exchanges.get_mut(exchange)) else { return };
+    let waiting = exchange.pending.len() - exchange.pending_at;
+    if waiting > 0 {
+        let out = state.out.get_or_insert_with(|| cx.clear_text());
+        let moved = waiting.min(UPSTREAM_STAGE.saturating_sub(out.staged()));
+        http.send_data(out, &exchange.pending[exchange.pending_at..exchange.pending_at + moved]);
+        exchange.pending_at += moved;
+        if exchange.pending_at * 2 >= exchange.pending.len() {
+            exchange.pending.drain(..exchange.pending_at);
+            exchange.pending_at = 0;
+        }
+        if let Some((session, out)) = links.get_mut(exchange.link).and_then(Link::session) {
+            session.consumed(exchange.stream, moved, out);
+        }
+        super::shard::mark_link(links, exchange.link, cx);
+    }
+    if exchange.pending.is_empty()
+        && let Some(trailers) = exchange.end.take()
+    {
+        exchange.request_done = true;
+        let out = state.out.get_or_insert_with(|| cx.clear_text());
+        let mut trailers = trailers.iter().map(|(name, value)| Field { name, value });
+        // The gateway counted the body against its Content-Length: short here means cut there, which comes as RESET.
+        http.send_end(out, &mut trailers);
+    }
+    cx.mark_upstream(state);
+}
+
+/// What the upstream's bytes led to.
+pub enum Outcome {
+    Continue,
+    /// The exchange is complete; the connection may serve another or not.
+    Complete { reusable: bool },
+    Failed(Refusal),
+}
+
+fn is_dropped(name: &[u8], body: Body, fields: &http1::Fields<'_>) -> bool {
+    http1::is_hop_by_hop(name, *fields) || (body != Body::None && name.eq_ignore_ascii_case(b"content-length"))
+}
+
+/// Takes bytes from the upstream.
+pub fn received<R: Verbs>(
+    upstream: &mut Upstream,
+    input: &[u8],
+    exchange: &mut Exchange,
+    links: &mut Slab<Link>,
+    cx: &mut Context,
+    ring: &mut R,
+) -> Outcome {
+    let Upstream { http, state } = upstream;
+    state.progress = cx.now;
+    state.answered = true;
+    cx.stats.bytes_from_upstreams += input.len() as u64;
+    let mut used = 0;
+    let Some(link) = links.get_mut(exchange.link) else { return Outcome::Continue };
+    loop {
+        let Some((session, out)) = link.session() else { return Outcome::Continue };
+        match http.next(input, &mut used) {
+            Ok(ClientEvent::NeedMore) => break,
+            Ok(ClientEvent::Interim(head)) => {
+                let mut fields = head.fields.iter().filter(|f| !is_dropped(f.name, Body::Length(0), &head.fields));
+                session.send_head(exchange.stream, head.status, true, head.reason, Body::None, &mut fields, out);
+            }
+            Ok(ClientEvent::Head(head)) if head.status == 101 => {
+                return Outcome::Failed((ResetCode::UpstreamBroken, "the upstream switched protocols unasked".into()));
+            }
+            Ok(ClientEvent::Head(head)) => {
+                let body = match head.framing {
+                    Framing::None => Body::None,
+                    Framing::Length(n) => Body::Length(n),
+                    Framing::Chunked | Framing::UntilClose => Body::Unknown,
+                };
+                let mut fields = head.fields.iter().filter(|f| !is_dropped(f.name, body, &head.fields));
+                session.send_head(exchange.stream, head.status, false, head.reason, body, &mut fields, out);
+            }
+            Ok(ClientEvent::Data(bytes)) => session.send_data(exchange.stream, bytes, out),
+            Ok(ClientEvent::End { trailers }) => {
+                session.send_end(exchange.stream, &mut trailers.iter(), out);
+                exchange.response_done = true;
+                cx.mark_link(&mut link.state);
+                let reusable = exchange.request_done && used == input.len() && http.is_reusable();
+                return Outcome::Complete { reusable };
+            }
+            Err(refusal) => {
+                let text = format!("the upstream's answer cannot be read: {}", refusal.why);
+                return Outcome::Failed((ResetCode::UpstreamBroken, text));
+            }
+        }
+    }
+    if session_queue(link, exchange.stream) > STREAM_QUEUE && !state.paused {
+        state.paused = true;
+        state.read(Receive::Paused, ring);
+    }
+    cx.mark_link(&mut link.state);
+    Outcome::Continue
+}
+
+fn session_queue(link: &mut Link, stream: StreamId) -> usize {
+    link.session().map_or(0, |(session, _)| session.queued(stream))
+}
+
+/// Takes a connection out of the world.
+pub fn remove<R: Verbs>(key: usize, upstreams: &mut Slab<Upstream>, cx: &mut Context, ring: &mut R, abort: bool) {
+    if !upstreams.contains(key) {
+        return;
+    }
+    let upstream = upstreams.remove(key);
+    let pool = &mut cx.pools[upstream.state.endpoint as usize];
+    pool.open -= 1;
+    pool.forget(key);
+    if let Some(socket) = upstream.state.socket {
+        cx.own(socket, Owner::Nobody);
+        if abort {
+            ring.abort(socket);
+        } else {
+            ring.close(socket);
+        }
+    }
+}
+
+/// The stream is over: whatever its upstream connection still does is unwanted.
+pub fn drop<R: Verbs>(
+    key: usize,
+    exchanges: &mut Slab<Exchange>,
+    upstreams: &mut Slab<Upstream>,
+    cx: &mut Context,
+    ring: &mut R,
+) {
+    if let Some(exchange) = exchanges.try_remove(key)
+        && let Some(upstream) = exchange.upstream
+    {
+        remove(upstream, upstreams, cx, ring, true);
+    }
+}
+
+/// A pooled connection ended before it said anything: the request goes out again on a fresh one, once.
+pub fn repeat<R: Verbs>(
+    dead: Upstream,
+    exchange_key: usize,
+    exchange: &mut Exchange,
+    upstreams: &mut Slab<Upstream>,
+    cx: &mut Context,
+    ring: &mut R,
+) -> Result<(), Refusal> {
+    cx.stats.upstream_repeated += 1;
+    let key = dial(dead.state.endpoint, exchange.route, upstreams, cx, ring)?;
+    let Some(upstream) = upstreams.get_mut(key) else { return Ok(()) };
+    // The core has sent this request and awaits its answer: only the socket beneath is new.
+    upstream.http = dead.http;
+    let state = &mut upstream.state;
+    state.timeout = dead.state.timeout;
+    state.idle_timeout = dead.state.idle_timeout;
+    state.exchange = Some(exchange_key);
+    let out = state.out.get_or_insert_with(|| cx.clear_text());
+    out.put(&dead.state.replay);
+    exchange.upstream = Some(key);
+    cx.mark_upstream(state);
+    Ok(())
+}
+
+/// May the request of this connection be repeated elsewhere?
+pub fn may_repeat(upstream: &Upstream, exchange: &Exchange) -> bool {
+    upstream.state.reused && !upstream.state.answered && exchange.repeatable && !upstream.state.replay.is_empty()
+}

@@ -1,0 +1,117 @@
+//! One relay link, connector side: dialled, TLS, HELLO, READY, then streams.
+
+use crate::ring::{SocketId, Verbs};
+use crate::wire::record::Outgoing;
+use crate::wire::relay::{Hello, PROTOCOL_VERSION, Session, SessionLimits};
+use crate::wire::tls;
+use std::time::Instant;
+
+use super::context::Context;
+use super::plan::LINK_TIMEOUT;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    Connecting,
+    Handshake,
+    /// HELLO is sent, READY awaited.
+    Hello,
+    Ready,
+}
+
+pub struct Link {
+    pub tls: tls::Connection,
+    pub session: Session<u32>,
+    pub state: State,
+}
+
+pub struct State {
+    pub key: usize,
+    pub stamp: u32,
+    pub socket: SocketId,
+    /// Index of its target.
+    pub target: usize,
+    pub phase: Phase,
+    pub out: Option<Outgoing>,
+    pub opened: Instant,
+    pub ready_since: Option<Instant>,
+    /// The gateway said why it wants nothing of us.
+    pub refused: bool,
+    pub dirty: bool,
+    pub armed: Option<Instant>,
+}
+
+/// Limits of a session on the connector's side.
+pub fn limits() -> SessionLimits {
+    SessionLimits {
+        streams: 65_536,
+        initial_stream_credit: 64 * 1024,
+        max_stream_credit: 512 * 1024,
+        session_credit: 4 * 1024 * 1024,
+        stage_bytes: 64 * 1024,
+    }
+}
+
+impl Link {
+    /// The session and where its frames are staged, while streams may be.
+    pub fn session(&mut self) -> Option<(&mut Session<u32>, &mut Outgoing)> {
+        match (self.state.phase, self.state.out.as_mut()) {
+            (Phase::Ready, Some(out)) => Some((&mut self.session, out)),
+            _ => None,
+        }
+    }
+
+    pub fn deadline(&self) -> Instant {
+        match self.state.phase {
+            Phase::Ready => self.session.next_deadline(),
+            _ => self.state.opened + LINK_TIMEOUT,
+        }
+    }
+}
+
+/// The handshake is complete: HELLO.
+pub fn say_hello(tls: &tls::Connection, session: &mut Session<u32>, state: &mut State, cx: &mut Context) {
+    let target = &cx.targets[state.target];
+    let hello = Hello {
+        connector: cx.plan.id.clone(),
+        site: cx.plan.site.clone(),
+        incarnation: cx.plan.incarnation,
+        link_index: target.shard,
+        wanted_shard: target.shard,
+        versions: (PROTOCOL_VERSION, PROTOCOL_VERSION),
+    };
+    let mut out = cx.outgoing(tls.layout());
+    session.send_hello(&hello, &mut out);
+    state.out = Some(out);
+    state.phase = Phase::Hello;
+}
+
+/// Sends what is staged on a link, unless its last send is still on its way.
+pub fn flush<R: Verbs>(link: &mut Link, cx: &mut Context, ring: &mut R) -> Result<(), tls::TlsError> {
+    let Link { tls, session, state } = link;
+    if state.phase == Phase::Connecting || ring.send_in_flight(state.socket) {
+        return Ok(());
+    }
+    let out = match state.out.take() {
+        Some(mut out) => {
+            session.pump(cx.now, &mut out);
+            out
+        }
+        None => cx.outgoing(tls.layout()),
+    };
+    if out.is_empty() && !tls.wants_transmit() {
+        if tls.is_established() {
+            state.out = Some(out);
+        }
+        return Ok(());
+    }
+    let bytes = tls.transmit(out)?;
+    if tls.is_established() && state.phase != Phase::Handshake {
+        state.out = Some(cx.outgoing(tls.layout()));
+    }
+    if !bytes.is_empty() {
+        cx.stats.link_sends += 1;
+        cx.stats.bytes_to_links += bytes.len() as u64;
+        ring.send(state.socket, bytes);
+    }
+    Ok(())
+}

@@ -1,0 +1,112 @@
+//! One connector process: config to plan, shards, the resolver thread, admin, signals.
+
+use crate::control::certificates::connector_config;
+use crate::control::config::{self, ConnectorConfig};
+use crate::observe::metrics::ShardStats;
+use crate::observe::process;
+use crate::ring::Verbs;
+use crate::shard::fleet;
+use crate::shard::mesh::Sender;
+use crate::wire::http1;
+use crate::wire::tls;
+use rustls::pki_types::ServerName;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use super::context::Context;
+use super::plan::{self, Gateway, Plan};
+use super::resolve::Resolver;
+use super::shard::{Connector, Message};
+
+/// Messages that may wait for a shard.
+const MESH_QUEUE: usize = 4096;
+/// How long SIGTERM lets requests finish.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// `tidegate connector --config FILE`: runs until SIGTERM or SIGINT.
+pub fn run(path: &Path) -> ExitCode {
+    process::run("connector", || {
+        let config = process::resolve(config::load_connector(path))?;
+        serve(&config)
+    })
+}
+
+/// Builds what all shards share.
+fn plan(config: &ConnectorConfig) -> Result<Plan, String> {
+    let mut gateway_tls = connector_config(&config.tls, &config.gateway_ca)?;
+    tls::prepare_client_config(&mut gateway_tls);
+    let gateways = config.gateways.iter().map(|address| {
+        let bare = address.host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let name = ServerName::try_from(bare).map_err(|_| format!("`{}` is not a host name", address.host))?;
+        Ok(Gateway { address: address.clone(), name })
+    });
+    let (endpoints, route_endpoints) = plan::endpoints(&config.routes);
+    let (document, document_hash) = config.settings.encode();
+    Ok(Plan {
+        id: config.id.clone(),
+        site: config.site.clone(),
+        incarnation: fastrand::u128(..),
+        shards: u16::try_from(config.shards).map_err(|_| "too many shards")?,
+        gateways: gateways.collect::<Result<_, String>>()?,
+        gateway_tls: Arc::new(gateway_tls),
+        routes: config.routes.clone(),
+        endpoints,
+        route_endpoints,
+        pool: config.pool.clone(),
+        http: http1::Limits { head_bytes: 64 * 1024, header_count: 256, trailer_bytes: 16 * 1024 },
+        document,
+        document_hash,
+    })
+}
+
+fn serve(config: &ConnectorConfig) -> Result<(), String> {
+    let plan = Arc::new(plan(config)?);
+    let resolver = Resolver::start().map_err(|e| format!("no thread for name lookups: {e}"))?;
+    let shards = usize::from(plan.shards);
+    let made = plan.clone();
+    let fleet = fleet::start("connector", shards, MESH_QUEUE, move |ring, start| {
+        let index = start.index;
+        let resolver = resolver.replying_to(start.siblings[index].clone());
+        let cx = Context::new(made.clone(), index as u16, ring.now(), resolver, fastrand::u64(..));
+        Ok(Connector::new(cx, start.receiver, start.siblings))
+    })?;
+    tracing::info!(
+        id = config.id, site = config.site, shards, gateways = config.gateways.len(), routes = config.routes.len(),
+        admin = ?config.admin, "started"
+    );
+    let shards = fleet.senders.clone();
+    process::admin_until_signal(config.admin, Arc::new(Source { shards: shards.clone() }))?;
+    tracing::info!(seconds = DRAIN.as_secs(), "draining");
+    for shard in &shards {
+        let _ = shard.send(Message::Drain(Instant::now() + DRAIN));
+    }
+    fleet.join()
+}
+
+/// What admin shows of a connector.
+struct Source {
+    shards: Vec<Sender<Message>>,
+}
+
+impl process::Source for Source {
+    fn ask(&self, reply: &mpsc::SyncSender<ShardStats>) -> usize {
+        self.shards.iter().filter(|shard| shard.send(Message::Stats(reply.clone())).is_ok()).count()
+    }
+
+    /// A connector is ready when every link it wants is up and its settings were accepted.
+    fn ready(&self, stats: &[ShardStats]) -> Result<String, String> {
+        if stats.len() < self.shards.len() {
+            return Err("a shard does not answer".into());
+        }
+        let (up, wanted) = stats.iter().fold((0, 0), |(up, wanted), s| (up + s.links_up, wanted + s.links_wanted));
+        if up == 0 || up < wanted {
+            return Err(format!("{up} of {wanted} links are up"));
+        }
+        if stats.iter().all(|stats| stats.settings_accepted == 0) {
+            return Err("no gateway has accepted the settings".into());
+        }
+        Ok(format!("{up} of {wanted} links are up"))
+    }
+}

@@ -1,0 +1,190 @@
+//! One client connection: TLS, HTTP/1.1, at most one exchange, one deadline.
+//!
+//! | phase | input | output | ends by |
+//! |---|---|---|---|
+//! | Handshake | TLS records | handshake flights | Established → Open; error or deadline → closed |
+//! | Open | requests | responses | last response → Closing; abort by the client → closed |
+//! | Closing | discarded | what is staged, then close_notify, then FIN | all sent → Draining |
+//! | Draining | discarded, bounded | nothing | FIN of the client, a deadline, or too many bytes → closed |
+//! | Broken | discarded | what is staged, and no close_notify: the client must see a cut | all sent → closed |
+
+use crate::control::snapshot::Verdict;
+use crate::ring::{Receive, SocketId};
+use crate::wire::http1;
+use crate::wire::record::{Layout, Outgoing};
+use crate::wire::relay::StreamId;
+use crate::wire::tls;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::auth::Chain;
+use super::hold::HeldRequest;
+use super::plan::Timeouts;
+
+/// Where a connection stands; see the table on this file's front page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    Handshake,
+    Open,
+    Closing,
+    Draining,
+    Broken,
+}
+
+/// A client connection. Three parts, so that events borrowed from one leave the others free.
+pub struct Client {
+    pub tls: tls::Connection,
+    pub http: http1::Server,
+    pub state: State,
+}
+
+/// All of a client connection but its two cores.
+pub struct State {
+    /// Key in the shard's slab.
+    pub key: usize,
+    pub socket: SocketId,
+    /// How records are laid out; final once established.
+    pub layout: Layout,
+    /// Tells this connection from an earlier one under the same key.
+    pub stamp: u32,
+    pub peer: SocketAddr,
+    /// `peer`'s address as text, for the `Tidegate-Address` field.
+    pub address: Box<str>,
+    pub sni: Option<Box<str>>,
+    pub chain: Option<Rc<Chain>>,
+    pub phase: Phase,
+    /// Plaintext staged for the client; none while there is nothing to say.
+    pub out: Option<Outgoing>,
+    pub exchange: Option<Box<Exchange>>,
+    /// What the ring was last told.
+    pub reading: Receive,
+    pub dirty: bool,
+    /// FIN or close_notify came from the client.
+    pub finished: bool,
+    /// Last time that bytes moved, either way.
+    pub progress: Instant,
+    /// When the head that is being received began.
+    pub head_since: Option<Instant>,
+    /// Earliest entry of this connection in the wheel.
+    pub armed: Option<Instant>,
+    /// Bytes discarded while draining.
+    pub drained: usize,
+}
+
+/// One request and its response.
+pub struct Exchange {
+    /// Request id: 32 hex digits.
+    pub id: [u8; 32],
+    pub started: Instant,
+    /// Key of the link in the shard's slab, and the stream on it; none while held or after the stream ended.
+    pub stream: Option<(usize, StreamId)>,
+    /// Waits for a link.
+    pub held: Option<Box<HeldRequest>>,
+    pub site: u32,
+    /// Index of the connector that serves it.
+    pub connector: u32,
+    pub client: Option<Rc<Verdict>>,
+    pub timeout: Option<Duration>,
+    pub max_body: u64,
+    pub body_in: u64,
+    /// The whole request was received.
+    pub request_done: bool,
+    /// Receiving is paused because the stream's queue is long.
+    pub paused: bool,
+    /// Response bytes that found no room in staging, from `waiting_at` on.
+    pub waiting: Vec<u8>,
+    pub waiting_at: usize,
+    /// END came: what remains is `waiting`, then these trailers.
+    pub end: Option<Vec<(Vec<u8>, Vec<u8>)>>,
+    pub status: u16,
+    pub body_out: u64,
+    /// `METHOD target`, for the log; the method's length.
+    pub line: Vec<u8>,
+    pub method_len: usize,
+}
+
+impl Exchange {
+    pub fn new(now: Instant) -> Exchange {
+        Exchange {
+            id: [b'0'; 32],
+            started: now,
+            stream: None,
+            held: None,
+            site: 0,
+            connector: u32::MAX,
+            client: None,
+            timeout: None,
+            max_body: u64::MAX,
+            body_in: 0,
+            request_done: false,
+            paused: false,
+            waiting: Vec::new(),
+            waiting_at: 0,
+            end: None,
+            status: 0,
+            body_out: 0,
+            line: Vec::new(),
+            method_len: 0,
+        }
+    }
+
+    /// Makes a used exchange new again; buffers keep their capacity.
+    pub fn reset(&mut self, now: Instant) {
+        let (mut waiting, mut line) = (std::mem::take(&mut self.waiting), std::mem::take(&mut self.line));
+        waiting.clear();
+        line.clear();
+        *self = Exchange { waiting, line, ..Exchange::new(now) };
+    }
+
+    pub fn id(&self) -> &str {
+        std::str::from_utf8(&self.id).unwrap_or("")
+    }
+
+    /// Who the client was found to be; empty when nobody asked.
+    pub fn client_id(&self) -> &str {
+        match self.client.as_deref() {
+            Some(Verdict::Accepted(identity)) => &identity.client_id,
+            _ => "",
+        }
+    }
+
+    /// Response bytes not yet staged.
+    pub fn backlog(&self) -> usize {
+        self.waiting.len() - self.waiting_at
+    }
+}
+
+impl Client {
+    /// When something must happen if nothing else does.
+    pub fn deadline(&self, timeouts: &Timeouts, sending: bool) -> Option<Instant> {
+        let state = &self.state;
+        match state.phase {
+            Phase::Handshake => Some(state.progress_of_accept() + timeouts.head),
+            Phase::Closing | Phase::Broken => Some(state.progress + timeouts.close),
+            Phase::Draining => Some(state.progress + timeouts.drain),
+            Phase::Open if sending => Some(state.progress + timeouts.body_idle),
+            Phase::Open => match &state.exchange {
+                Some(exchange) if exchange.held.is_some() => Some(exchange.started + timeouts.hold),
+                Some(exchange) if !exchange.request_done && !exchange.paused => {
+                    Some(state.progress + timeouts.body_idle)
+                }
+                Some(exchange) if exchange.status == 0 => {
+                    exchange.timeout.map(|timeout| state.progress.max(exchange.started) + timeout + timeouts.grace)
+                }
+                Some(_) => None,
+                None => match state.head_since {
+                    Some(since) => Some(since + timeouts.head),
+                    None => Some(state.progress + timeouts.idle),
+                },
+            },
+        }
+    }
+}
+
+impl State {
+    /// The handshake's deadline counts from the accept: `head_since` holds it until the handshake is over.
+    fn progress_of_accept(&self) -> Instant {
+        self.head_since.unwrap_or(self.progress)
+    }
+}

@@ -1,0 +1,205 @@
+//! What all stages of one gateway shard share, the connections and links excepted.
+
+use crate::control::publication::Published;
+use crate::control::snapshot::Snapshot;
+use crate::observe::access::Access;
+use crate::observe::metrics::ShardStats;
+use crate::wire::record::{Layout, Outgoing};
+use crate::wire::timer::Wheel;
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::auth::Judge;
+use super::client::{self, Exchange};
+use super::plan::Plan;
+use super::relay::{self, SiteLinks};
+
+/// Send buffers kept for reuse, and the largest worth keeping.
+const POOL_BUFFERS: usize = 256;
+const POOL_BUFFER_BYTES: usize = 160 * 1024;
+const POOL_EXCHANGES: usize = 1024;
+
+/// The shard's world; see the fields.
+pub struct Context {
+    pub plan: Arc<Plan>,
+    pub shard: u16,
+    /// The clock, read once a turn.
+    pub now: Instant,
+    pub unix_now: i64,
+    /// The wall clock when it was last read.
+    unix_at: (Instant, Duration),
+    connector_names: Vec<String>,
+    pub published: Arc<Published<Snapshot>>,
+    pub snapshot: Arc<Snapshot>,
+    pub snapshot_version: u64,
+    pub judge: Judge,
+    pub sites: Vec<SiteLinks>,
+    /// Clients (key, stamp) whose request waits for a link.
+    pub held: VecDeque<(usize, u32)>,
+    pub wheel: Wheel,
+    pub dirty_clients: Vec<usize>,
+    pub dirty_links: Vec<usize>,
+    /// Clients with a pipelined request to begin.
+    pub resume: Vec<usize>,
+    pub per_address: HashMap<IpAddr, u32>,
+    pub stats: ShardStats,
+    pub access: Access,
+    /// Response bytes that wait in exchanges, for the memory cap.
+    pub buffered: usize,
+    pub pressure: bool,
+    pub random: fastrand::Rng,
+    next_stamp: u32,
+    buffers: Vec<Vec<u8>>,
+    exchanges: Vec<Box<Exchange>>,
+}
+
+impl Context {
+    pub fn new(
+        plan: Arc<Plan>,
+        shard: u16,
+        now: Instant,
+        published: Arc<Published<Snapshot>>,
+        access: Access,
+        seed: u64,
+    ) -> Context {
+        let (snapshot_version, snapshot) = (published.version(), published.get());
+        let sites = plan.site_names.iter().map(|_| SiteLinks::default()).collect();
+        Context {
+            shard,
+            now,
+            unix_now: 0,
+            unix_at: (now, Duration::ZERO),
+            connector_names: Vec::new(),
+            published,
+            snapshot,
+            snapshot_version,
+            judge: Judge::default(),
+            sites,
+            held: VecDeque::new(),
+            wheel: Wheel::new(now, Duration::from_millis(16)),
+            dirty_clients: Vec::new(),
+            dirty_links: Vec::new(),
+            resume: Vec::new(),
+            per_address: HashMap::new(),
+            stats: ShardStats::default(),
+            access,
+            buffered: 0,
+            pressure: false,
+            random: fastrand::Rng::with_seed(seed),
+            next_stamp: 1,
+            buffers: Vec::new(),
+            exchanges: Vec::new(),
+            plan,
+        }
+    }
+
+    /// The client has something to send, or a new deadline.
+    pub fn mark_client(&mut self, state: &mut client::State) {
+        if !state.dirty {
+            state.dirty = true;
+            self.dirty_clients.push(state.key);
+        }
+    }
+
+    /// The link has something to send, or a new deadline.
+    pub fn mark_link(&mut self, state: &mut relay::State) {
+        if !state.dirty {
+            state.dirty = true;
+            self.dirty_links.push(state.key);
+        }
+    }
+
+    /// Reads the wall clock: once a second, for certificates' validity and log lines.
+    pub fn read_wall_clock(&mut self) {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.unix_at = (self.now, since);
+        self.unix_now = since.as_secs() as i64;
+    }
+
+    /// Milliseconds since 1970.
+    pub fn unix_ms(&self) -> u64 {
+        let (at, since) = self.unix_at;
+        (since + self.now.saturating_duration_since(at)).as_millis() as u64
+    }
+
+    /// Remembers a connector's name by its index, for log lines.
+    pub fn note_connector(&mut self, index: u32, name: &str) {
+        let index = index as usize;
+        if index >= self.connector_names.len() {
+            self.connector_names.resize(index + 1, String::new());
+        }
+        self.connector_names[index] = name.to_owned();
+    }
+
+    pub fn connector_name(&self, index: u32) -> String {
+        self.connector_names.get(index as usize).cloned().unwrap_or_default()
+    }
+
+    /// A number that tells one connection or link from another under the same key.
+    pub fn stamp(&mut self) -> u32 {
+        self.next_stamp = self.next_stamp.wrapping_add(1);
+        self.next_stamp
+    }
+
+    /// A buffer to send from, empty.
+    pub fn outgoing(&mut self, layout: Layout) -> Outgoing {
+        Outgoing::new(layout, self.buffers.pop().unwrap_or_default())
+    }
+
+    /// Takes a sent buffer back.
+    pub fn recycle(&mut self, buffer: Vec<u8>) {
+        if self.buffers.len() < POOL_BUFFERS && buffer.capacity() <= POOL_BUFFER_BYTES {
+            self.buffers.push(buffer);
+        }
+    }
+
+    /// An exchange with a fresh request id.
+    pub fn exchange(&mut self) -> Box<Exchange> {
+        let now = self.now;
+        let mut exchange = match self.exchanges.pop() {
+            Some(mut used) => {
+                used.reset(now);
+                used
+            }
+            None => Box::new(Exchange::new(now)),
+        };
+        write_hex(self.random.u128(..), &mut exchange.id);
+        exchange
+    }
+
+    pub fn recycle_exchange(&mut self, mut exchange: Box<Exchange>) {
+        self.buffered -= exchange.backlog();
+        // What a slow reader made large is given back to the system.
+        if exchange.waiting.capacity() > 4096 {
+            exchange.waiting = Vec::new();
+        }
+        exchange.held = None;
+        exchange.end = None;
+        exchange.client = None;
+        exchange.waiting.clear();
+        exchange.waiting_at = 0;
+        if self.exchanges.len() < POOL_EXCHANGES {
+            self.exchanges.push(exchange);
+        }
+    }
+
+    /// Looks for a newer snapshot: one atomic load when there is none.
+    pub fn refresh_snapshot(&mut self) {
+        let version = self.published.version();
+        if version != self.snapshot_version {
+            self.snapshot = self.published.get();
+            self.snapshot_version = version;
+        }
+    }
+}
+
+/// 32 lower-case hex digits.
+fn write_hex(value: u128, out: &mut [u8; 32]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for (i, byte) in value.to_be_bytes().into_iter().enumerate() {
+        out[2 * i] = DIGITS[usize::from(byte >> 4)];
+        out[2 * i + 1] = DIGITS[usize::from(byte & 15)];
+    }
+}

@@ -1,0 +1,208 @@
+//! Every way a request can fail at the gateway, in one table: status, code, who, retry, log level and counter.
+
+use crate::wire::Put;
+use crate::wire::relay::ResetCode;
+
+/// Who could not go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    Gateway,
+    Connector,
+    Upstream,
+}
+
+impl Who {
+    pub fn name(self) -> &'static str {
+        match self {
+            Who::Gateway => "gateway",
+            Who::Connector => "connector",
+            Who::Upstream => "upstream",
+        }
+    }
+}
+
+/// One failure. The discriminant is the index of its counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Fault {
+    BadRequest,
+    HeadTooLarge,
+    TargetTooLong,
+    ExpectationFailed,
+    NotImplemented,
+    VersionNotSupported,
+    RequestTimeout,
+    Misdirected,
+    Unauthenticated,
+    Forbidden,
+    Revoked,
+    NotPublished,
+    MethodNotAllowed,
+    BodyTooLarge,
+    ConnectorLost,
+    UpstreamRefused,
+    UpstreamBroken,
+    NoConnector,
+    Overloaded,
+    UpstreamTimeout,
+    Internal,
+}
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    pub fault: Fault,
+    pub status: u16,
+    /// Reason phrase, also the title of the problem document.
+    pub reason: &'static str,
+    pub code: &'static str,
+    pub who: Who,
+    /// Seconds for `Retry-After`; 0: none.
+    pub retry_after: u8,
+    /// The connection ends after the answer: what follows on it could be read two ways or is unwanted.
+    pub close: bool,
+    /// Ours or an operator's to mend (logged at `warn`), not the client's own doing (`debug`).
+    pub warn: bool,
+}
+
+use Fault::*;
+use Who::*;
+
+const fn row(
+    fault: Fault,
+    status: u16,
+    reason: &'static str,
+    code: &'static str,
+    who: Who,
+    retry_after: u8,
+    close: bool,
+    warn: bool,
+) -> Row {
+    Row { fault, status, reason, code, who, retry_after, close, warn }
+}
+
+/// The table, in the order of the enum.
+#[rustfmt::skip]
+pub const TABLE: &[Row] = &[
+    row(BadRequest,          400, "Bad Request",                     "bad_request",           Gateway,   0, true,  false),
+    row(HeadTooLarge,        431, "Request Header Fields Too Large", "head_too_large",        Gateway,   0, true,  false),
+    row(TargetTooLong,       414, "URI Too Long",                    "target_too_long",       Gateway,   0, true,  false),
+    row(ExpectationFailed,   417, "Expectation Failed",              "expectation_failed",    Gateway,   0, true,  false),
+    row(NotImplemented,      501, "Not Implemented",                 "not_implemented",       Gateway,   0, true,  false),
+    row(VersionNotSupported, 505, "HTTP Version Not Supported",      "version_not_supported", Gateway,   0, true,  false),
+    row(RequestTimeout,      408, "Request Timeout",                 "request_timeout",       Gateway,   0, true,  false),
+    row(Misdirected,         421, "Misdirected Request",             "misdirected",           Gateway,   0, false, false),
+    row(Unauthenticated,     401, "Unauthorized",                    "unauthenticated",       Gateway,   0, false, false),
+    row(Forbidden,           403, "Forbidden",                       "forbidden",             Gateway,   0, false, false),
+    row(Revoked,             403, "Forbidden",                       "revoked",               Gateway,   0, false, false),
+    row(NotPublished,        404, "Not Found",                       "not_published",         Gateway,   0, false, false),
+    row(MethodNotAllowed,    405, "Method Not Allowed",              "method_not_allowed",    Gateway,   0, false, false),
+    row(BodyTooLarge,        413, "Content Too Large",               "body_too_large",        Gateway,   0, true,  false),
+    row(ConnectorLost,       502, "Bad Gateway",                     "connector_lost",        Connector, 0, false, true),
+    row(UpstreamRefused,     502, "Bad Gateway",                     "upstream_refused",      Upstream,  0, false, true),
+    row(UpstreamBroken,      502, "Bad Gateway",                     "upstream_broken",       Upstream,  0, false, true),
+    row(NoConnector,         503, "Service Unavailable",             "no_connector",          Gateway,   2, false, true),
+    row(Overloaded,          503, "Service Unavailable",             "overloaded",            Gateway,   5, false, true),
+    row(UpstreamTimeout,     504, "Gateway Timeout",                 "upstream_timeout",      Upstream,  0, false, true),
+    row(Internal,            500, "Internal Server Error",           "internal",              Gateway,   0, true,  true),
+];
+
+impl Fault {
+    /// This fault's row.
+    pub fn row(self) -> &'static Row {
+        &TABLE[self as usize]
+    }
+
+    /// What to say of it when nothing more is known.
+    pub fn explanation(self) -> &'static str {
+        match self {
+            NotPublished => "no connector of this site publishes the path",
+            MethodNotAllowed => "the route does not take this method",
+            BodyTooLarge => "the body is larger than the route takes",
+            NoConnector => "no connector of this site is linked",
+            _ => "",
+        }
+    }
+
+    /// What a relay stream's RESET means to the client.
+    pub fn of_reset(code: ResetCode) -> Fault {
+        match code {
+            ResetCode::Refused | ResetCode::Overloaded => Fault::Overloaded,
+            ResetCode::Cancelled => Fault::ConnectorLost,
+            ResetCode::UpstreamRefused => Fault::UpstreamRefused,
+            ResetCode::UpstreamTimeout => Fault::UpstreamTimeout,
+            ResetCode::UpstreamBroken => Fault::UpstreamBroken,
+            ResetCode::NotPublished => Fault::NotPublished,
+            ResetCode::BodyTooLarge => Fault::BodyTooLarge,
+            ResetCode::Protocol | ResetCode::Internal => Fault::Internal,
+        }
+    }
+
+    /// What a refused HTTP message means, by the status that the HTTP core chose.
+    pub fn of_status(status: u16) -> Fault {
+        match status {
+            413 => Fault::BodyTooLarge,
+            414 => Fault::TargetTooLong,
+            417 => Fault::ExpectationFailed,
+            431 => Fault::HeadTooLarge,
+            501 => Fault::NotImplemented,
+            505 => Fault::VersionNotSupported,
+            _ => Fault::BadRequest,
+        }
+    }
+}
+
+/// Writes the problem document (RFC 9457) of `fault`.
+pub fn write_body(row: &Row, detail: &str, request_id: &str, out: &mut Vec<u8>) {
+    out.put(b"{\"type\":\"about:blank\",\"title\":\"");
+    out.put(row.reason.as_bytes());
+    out.put(b"\",\"status\":");
+    out.put(row.status.to_string().as_bytes());
+    out.put(b",\"code\":\"");
+    out.put(row.code.as_bytes());
+    out.put(b"\",\"who\":\"");
+    out.put(row.who.name().as_bytes());
+    out.put(b"\",\"request_id\":\"");
+    out.put(request_id.as_bytes());
+    out.put(b"\"");
+    if !detail.is_empty() {
+        out.put(b",\"detail\":");
+        // Details may quote what a peer sent: JSON's own escaping keeps them one string.
+        let quoted = serde_json::Value::from(detail).to_string();
+        out.put(quoted.as_bytes());
+    }
+    out.put(b"}\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_in_the_order_of_the_enum() {
+        for (i, row) in TABLE.iter().enumerate() {
+            assert_eq!(row.fault as usize, i, "{:?}", row.fault);
+            assert_eq!(row.fault.row().code, row.code);
+        }
+        assert_eq!(TABLE.len(), Fault::Internal as usize + 1);
+    }
+
+    #[test]
+    fn codes_are_distinct() {
+        let mut codes: Vec<_> = TABLE.iter().map(|r| r.code).collect();
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(codes.len(), TABLE.len());
+    }
+
+    #[test]
+    fn body_is_json_whatever_the_detail_quotes() {
+        let mut out = Vec::new();
+        write_body(Fault::NotPublished.row(), "path \"/a\\b\"\n\u{1}", "id-1", &mut out);
+        let v: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(v["code"], "not_published");
+        assert_eq!(v["who"], "gateway");
+        assert_eq!(v["status"], 404);
+        assert_eq!(v["detail"], "path \"/a\\b\"\n\u{1}");
+    }
+}

@@ -1,0 +1,369 @@
+//! What comes in on relay links: HELLO and who may say it, answers for clients, settings; and what all shards of a
+//! process share about links (identities, hand-over, the way to the control plane).
+
+use crate::shard::mesh;
+use crate::wire::relay::incarnation::{Decision, Incarnations};
+use crate::wire::relay::{Event, Hello, PROTOCOL_VERSION, Ready, Session, SessionLimits};
+use crate::wire::tls::{self, Step};
+use slab::Slab;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::{Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+use super::client::Client;
+use super::context::Context;
+use super::fault::Fault;
+use super::plan::DOCUMENT_MAX;
+use super::relay::{Link, Phase};
+use super::response;
+use super::shard::Message;
+
+/// Links a shard takes; more are reset at accept.
+pub const LINKS_MAX: usize = 4096;
+/// Handshake and HELLO must be there within this time.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// `wanted_shard`: any will do.
+pub const ANY_SHARD: u16 = 0xffff;
+
+/// Refusal codes of a session, as the connector logs them.
+pub mod refusal {
+    pub const VERSION: u16 = 1;
+    pub const IDENTITY: u16 = 2;
+    pub const SITE: u16 = 3;
+    pub const DUPLICATE: u16 = 4;
+    pub const RETIRED: u16 = 5;
+    pub const OVERLOADED: u16 = 6;
+}
+
+/// Limits of a session on the gateway's side.
+pub fn limits() -> SessionLimits {
+    SessionLimits {
+        streams: 65_536,
+        initial_stream_credit: 64 * 1024,
+        max_stream_credit: 512 * 1024,
+        session_credit: 4 * 1024 * 1024,
+        stage_bytes: 64 * 1024,
+    }
+}
+
+/// A link on its way to another shard.
+pub struct Moving {
+    pub fd: OwnedFd,
+    pub tls: tls::Connection,
+    pub session: Session<u32>,
+    pub peer: SocketAddr,
+    pub certificate_name: String,
+    pub hello: Hello,
+    pub unread: Vec<u8>,
+}
+
+/// Settings for the control plane to judge.
+pub struct Publication {
+    pub site: u32,
+    pub connector: String,
+    pub hash: [u8; 32],
+    pub document: Vec<u8>,
+    /// Who asked: shard, link, stamp.
+    pub reply_to: (u16, usize, u32),
+}
+
+/// A link by shard, key and stamp.
+pub type LinkKey = (u16, usize, u32);
+
+/// What the shards of one process share about links. Touched when a link comes or goes, never by a request.
+pub struct Shared {
+    pub incarnations: Mutex<Incarnations<LinkKey>>,
+    pub shards: Vec<mesh::Sender<Message>>,
+    pub control: mpsc::SyncSender<Publication>,
+    pub names: ConnectorNames,
+}
+
+/// Connector ids by index, the same for the whole process (`control::snapshot::Registry` counts alike).
+pub type ConnectorNames = Box<dyn Fn(&str) -> u32 + Send + Sync>;
+
+impl Shared {
+    /// Sends a link to the shard that its HELLO names.
+    pub fn hand_over(&self, link: Link, fd: OwnedFd, cx: &mut Context) {
+        let Some(hello) = link.state.hello else { return };
+        let to = usize::from(hello.wanted_shard);
+        cx.stats.links_moved += 1;
+        let moving = Moving {
+            fd,
+            tls: link.tls,
+            session: link.session,
+            peer: link.state.peer,
+            certificate_name: link.state.certificate_name,
+            hello,
+            unread: link.state.unread,
+        };
+        if let Some(shard) = self.shards.get(to)
+            && shard.send(Message::Adopt(Box::new(moving))).is_err()
+        {
+            tracing::warn!(shard = to, "the shard's queue is full: a link that moved there was dropped");
+        }
+    }
+
+    pub fn link_closed(&self, link: &Link, shard: u16, now: Instant) {
+        if let (Some(hello), Ok(mut incarnations)) = (&link.state.hello, self.incarnations.lock()) {
+            incarnations.closed(hello, (shard, link.state.key, link.state.stamp), now);
+        }
+    }
+}
+
+/// What the shard does after a link's input.
+pub enum Next {
+    Continue,
+    /// The link carries requests now.
+    Ready,
+    Move,
+    Ended,
+}
+
+impl Link {
+    /// When this link needs attention.
+    pub fn deadline(&self) -> Instant {
+        match self.state.phase {
+            Phase::Ready => self.session.next_deadline(),
+            _ => self.state.opened + HELLO_TIMEOUT,
+        }
+    }
+}
+
+/// Takes ciphertext of a link. `Err`: close it, and why.
+pub fn input(
+    link: &mut Link,
+    input: &mut [u8],
+    clients: &mut Slab<Client>,
+    cx: &mut Context,
+    shared: &Shared,
+) -> Result<Next, String> {
+    let mut next = Next::Continue;
+    let mut used = 0;
+    loop {
+        let Link { tls, session, state } = &mut *link;
+        if state.phase == Phase::Moving {
+            state.unread.extend_from_slice(&input[used..]);
+            return Ok(Next::Move);
+        }
+        match tls.next(input, &mut used) {
+            Ok(Step::NeedMore) => return Ok(next),
+            Ok(Step::Closed) => return Ok(Next::Ended),
+            Ok(Step::Established(established)) => {
+                state.phase = Phase::Hello;
+                state.out = Some(cx.outgoing(tls.layout()));
+                state.certificate_name = common_name(&established.peer_chain)
+                    .ok_or("the connector's certificate has no common name")?;
+            }
+            Ok(Step::Data(plain)) => {
+                match frames(session, state, plain, clients, cx, shared)? {
+                    Frames::Done => {}
+                    Frames::Ended => return Ok(Next::Ended),
+                    Frames::Hello(said) => match hello(link, said, cx, shared) {
+                        Next::Continue => {}
+                        other => next = other,
+                    },
+                }
+            }
+            Err(error) => {
+                cx.stats.links_refused += u64::from(state.phase == Phase::Handshake);
+                return Err(error.text);
+            }
+        }
+    }
+}
+
+enum Frames {
+    Done,
+    Hello(Hello),
+    Ended,
+}
+
+/// Takes the frames in one record's plaintext.
+fn frames(
+    session: &mut Session<u32>,
+    state: &mut super::relay::State,
+    plain: &[u8],
+    clients: &mut Slab<Client>,
+    cx: &mut Context,
+    shared: &Shared,
+) -> Result<Frames, String> {
+    let Some(out) = state.out.as_mut() else { return Ok(Frames::Ended) };
+    let mut used = 0;
+    let mut said = Frames::Done;
+    loop {
+        let event = session.next(plain, &mut used, cx.now, out).map_err(|error| error.text)?;
+        let mut orphan = None;
+        let mut consumed = None;
+        match event {
+            None => return Ok(said),
+            Some(Event::Hello(hello)) => said = Frames::Hello(hello),
+            Some(Event::Head { token, head, .. }) => {
+                if let Some(client) = clients.get_mut(token as usize) {
+                    response::head(client, &head, cx);
+                }
+            }
+            Some(Event::Data { stream, token, bytes }) => {
+                let taken = match clients.get_mut(token as usize) {
+                    Some(client) => response::data(client, bytes, cx),
+                    None => bytes.len(),
+                };
+                consumed = Some((stream, taken));
+            }
+            Some(Event::End { token, trailers, .. }) => {
+                if let Some(client) = clients.get_mut(token as usize) {
+                    orphan = response::end(client, &mut trailers.into_iter(), cx);
+                }
+            }
+            Some(Event::Reset { token, code, text, .. }) => {
+                if let Some(client) = clients.get_mut(token as usize) {
+                    response::reset(client, Fault::of_reset(code), text, cx);
+                }
+            }
+            Some(Event::Publish { hash, total, offset, bytes }) => {
+                publish((cx.shard, state.key, state.stamp), state.site, state.hello.as_ref(), &mut state.document, hash, total, offset, bytes, shared)?;
+            }
+            Some(Event::Refused { text, .. }) => return Err(format!("the connector ended the session: {text}")),
+            Some(Event::GoAway { .. }) => {
+                // The session opens no more streams by itself; those open are finished.
+                cx.stats.links_going_away += 1;
+            }
+            Some(Event::RoundTrip(time)) => cx.stats.link_round_trip_us = time.as_micros() as u64,
+            Some(Event::Ready(_) | Event::Open { .. } | Event::Published { .. }) => {
+                return Err("the connector sent what only a gateway sends".into());
+            }
+        }
+        if let Some((stream, taken)) = consumed
+            && taken > 0
+        {
+            session.consumed(stream, taken, out);
+        }
+        if let Some((_, stream)) = orphan {
+            session.reset(stream, crate::wire::relay::ResetCode::Cancelled, "answered before the request ended", out);
+        }
+    }
+}
+
+/// Collects settings chunks; the whole goes to the control plane.
+#[allow(clippy::too_many_arguments)]
+fn publish(
+    reply_to: LinkKey,
+    site: u32,
+    hello: Option<&Hello>,
+    document: &mut Vec<u8>,
+    hash: [u8; 32],
+    total: u32,
+    offset: u32,
+    bytes: &[u8],
+    shared: &Shared,
+) -> Result<(), String> {
+    let Some(hello) = hello else { return Err("settings before HELLO".into()) };
+    if total > DOCUMENT_MAX || offset as usize != document.len() || bytes.len() > (total - offset) as usize {
+        return Err(format!("settings of {total} bytes, chunk at {offset}: out of order or over {DOCUMENT_MAX}"));
+    }
+    document.extend_from_slice(bytes);
+    if document.len() == total as usize {
+        let publication = Publication {
+            site,
+            connector: hello.connector.clone(),
+            hash,
+            document: std::mem::take(document),
+            reply_to,
+        };
+        if shared.control.try_send(publication).is_err() {
+            return Err("the control plane is behind: publish again later".into());
+        }
+    }
+    Ok(())
+}
+
+/// HELLO: may this peer speak for that connector and site, and on which shard?
+pub fn hello(link: &mut Link, said: Hello, cx: &mut Context, shared: &Shared) -> Next {
+    let refuse = |link: &mut Link, code: u16, text: String, cx: &mut Context| {
+        tracing::warn!(
+            connector = %said.connector, site = %said.site, certificate = %link.state.certificate_name,
+            peer = %link.state.peer, code, reason = %text, "link refused"
+        );
+        cx.stats.links_refused += 1;
+        if let Some(out) = link.state.out.as_mut() {
+            link.session.send_refused(code, &text, out);
+        }
+        link.state.phase = Phase::Closing;
+        cx.mark_link(&mut link.state);
+        Next::Continue
+    };
+    if !(said.versions.0..=said.versions.1).contains(&PROTOCOL_VERSION) {
+        let text = format!("this gateway speaks TGR/{PROTOCOL_VERSION} only");
+        return refuse(link, refusal::VERSION, text, cx);
+    }
+    if said.connector != link.state.certificate_name {
+        let text = format!(
+            "the connector calls itself `{}` and its certificate is for `{}`",
+            said.connector, link.state.certificate_name
+        );
+        return refuse(link, refusal::IDENTITY, text, cx);
+    }
+    let Some(site) = cx.plan.site_names.iter().position(|name| *name == said.site) else {
+        return refuse(link, refusal::SITE, format!("this gateway has no site `{}`", said.site), cx);
+    };
+    let allowed = &cx.plan.site_connectors[site];
+    if !allowed.is_empty() && !allowed.contains(&said.connector) {
+        let text = format!("site `{}` is not served by connector `{}`", said.site, said.connector);
+        return refuse(link, refusal::SITE, text, cx);
+    }
+    if said.wanted_shard != cx.shard && said.wanted_shard < cx.plan.shards {
+        link.state.phase = Phase::Moving;
+        link.state.hello = Some(said);
+        return Next::Move;
+    }
+    let key = (cx.shard, link.state.key, link.state.stamp);
+    let Ok(mut incarnations) = shared.incarnations.lock() else { return Next::Ended };
+    let decision = incarnations.hello(&said, key, cx.now);
+    drop(incarnations);
+    match decision {
+        Decision::Refuse => {
+            let text = format!(
+                "duplicate_connector_id: two connectors call themselves `{}` and replace each other",
+                said.connector
+            );
+            return refuse(link, refusal::DUPLICATE, text, cx);
+        }
+        Decision::Accept { retire } => {
+            for (shard, link, stamp) in retire {
+                if let Some(shard) = shared.shards.get(usize::from(shard)) {
+                    let _ = shard.send(Message::Retire { link, stamp });
+                }
+            }
+        }
+    }
+    let state = &mut link.state;
+    state.site = site as u32;
+    state.connector = (shared.names)(&said.connector);
+    state.phase = Phase::Ready;
+    let ready = Ready {
+        version: PROTOCOL_VERSION,
+        features: 0,
+        instance: cx.plan.instance,
+        boot_id: cx.plan.boot_id,
+        shard: cx.shard,
+        shards: cx.plan.shards,
+        settings_hash: [0; 32],
+    };
+    if let Some(out) = state.out.as_mut() {
+        link.session.send_ready(&ready, out);
+    }
+    tracing::info!(connector = %said.connector, site = %said.site, peer = %state.peer, shard = cx.shard, "link ready");
+    cx.note_connector(state.connector, &said.connector);
+    state.hello = Some(said);
+    cx.sites[site].add(state.connector, state.key);
+    cx.stats.links_ready += 1;
+    cx.mark_link(state);
+    Next::Ready
+}
+
+/// CN of a leaf's subject.
+fn common_name(chain: &[Vec<u8>]) -> Option<String> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(chain.first()?).ok()?;
+    let name = certificate.subject().iter_common_name().next()?.as_str().ok()?;
+    Some(name.to_owned())
+}

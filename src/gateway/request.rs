@@ -1,0 +1,344 @@
+//! A request's way in: head ▸ route ▸ auth ▸ relay, then its body.
+
+use crate::ring::{Receive, Verbs};
+use crate::wire::http1::{self, Framing, RequestHead, ServerEvent};
+use crate::wire::relay::{Body, OpenHead, ResetCode};
+use crate::wire::{Field, Put};
+use slab::Slab;
+
+use super::client::{Client, Exchange, Phase, State};
+use super::context::Context;
+use super::fault::Fault;
+use super::hold::{HeldRequest, Incoming};
+use super::path;
+use super::plan::{HELD_BODY, HELD_MAX, LARGE_BODY, PIPELINED, STREAM_QUEUE};
+use super::relay::{self, Link};
+use super::response::Orphan;
+use super::{auth, response, route};
+
+/// A fault and what to say of it.
+pub type Failure = (Fault, String);
+
+/// Takes plaintext of a client (may be empty: a pipelined request may wait inside the core).
+pub fn plaintext<R: Verbs>(
+    http: &mut http1::Server,
+    state: &mut State,
+    plain: &[u8],
+    links: &mut Slab<Link>,
+    cx: &mut Context,
+    ring: &mut R,
+) {
+    let mut used = 0;
+    while state.phase == Phase::Open {
+        let outcome = match http.next(plain, &mut used) {
+            Ok(ServerEvent::NeedMore) => break,
+            Ok(ServerEvent::Head(head)) => {
+                state.head_since = None;
+                let mut exchange = cx.exchange();
+                let outcome = first(&head, state, &mut exchange, links, cx);
+                if outcome.is_ok() && large(head.framing) {
+                    read(state, Receive::Large, ring);
+                }
+                state.exchange = Some(exchange);
+                outcome
+            }
+            Ok(ServerEvent::Data(bytes)) => body(state, bytes, links, cx, ring),
+            Ok(ServerEvent::End { trailers }) => end(state, &mut trailers.iter(), links, cx, ring),
+            Err(refusal) => Err((Fault::of_status(refusal.status), refusal.why.into())),
+        };
+        if let Err((fault, detail)) = outcome {
+            let orphan = response::fail(http, state, fault, &detail, cx);
+            cancel(orphan, links, cx);
+        }
+    }
+    if state.phase == Phase::Open {
+        match (http.in_head(), state.head_since) {
+            (true, None) => state.head_since = Some(cx.now),
+            (false, Some(_)) => state.head_since = None,
+            _ => {}
+        }
+        if http.held() > PIPELINED {
+            read(state, Receive::Paused, ring);
+        }
+    }
+}
+
+fn large(framing: Framing) -> bool {
+    match framing {
+        Framing::Length(n) => n > LARGE_BODY,
+        Framing::Chunked => true,
+        Framing::None | Framing::UntilClose => false,
+    }
+}
+
+/// Tells the ring how to receive, when that changes.
+pub fn read<R: Verbs>(state: &mut State, mode: Receive, ring: &mut R) {
+    if state.reading != mode {
+        state.reading = mode;
+        ring.receive(state.socket, mode);
+    }
+}
+
+/// Field names that only the gateway may set: `tidegate-…`, also with `_` for `-`, which some upstreams fold together.
+fn is_ours(name: &[u8]) -> bool {
+    const PREFIX: &[u8] = b"tidegate";
+    name.len() > PREFIX.len()
+        && name[..PREFIX.len()].eq_ignore_ascii_case(PREFIX)
+        && matches!(name[PREFIX.len()], b'-' | b'_')
+}
+
+/// Notes what the exchange must know of the request, and begins it, or holds it for want of a link.
+fn first(
+    head: &RequestHead<'_>,
+    state: &State,
+    exchange: &mut Exchange,
+    links: &mut Slab<Link>,
+    cx: &mut Context,
+) -> Result<(), Failure> {
+    cx.stats.requests += 1;
+    exchange.line.put(head.method);
+    exchange.line.put(b" ");
+    exchange.method_len = head.method.len();
+    exchange.line.put(head.target);
+    exchange.request_done = head.framing == Framing::None;
+    let incoming = Incoming::of(head);
+    match begin(&incoming, state, exchange, links, cx) {
+        Err((Fault::NoConnector, _)) if cx.held.len() < HELD_MAX => {
+            exchange.held = Some(Box::new(HeldRequest::new(&incoming)));
+            cx.held.push_back((state.key, state.stamp));
+            Ok(())
+        }
+        outcome => outcome,
+    }
+}
+
+/// Routes, judges and opens: the exchange has a stream afterwards, or the fault says why not.
+fn begin(
+    head: &Incoming<'_>,
+    state: &State,
+    exchange: &mut Exchange,
+    links: &mut Slab<Link>,
+    cx: &mut Context,
+) -> Result<(), Failure> {
+    let plan = cx.plan.clone();
+    let snapshot = cx.snapshot.clone();
+    let site = plan
+        .sites
+        .of_request(state.sni.as_deref(), head.host)
+        .map_err(|fault| (fault, "the host name belongs to no site, or to another than the TLS server name".into()))?;
+    exchange.site = site;
+    let mut scratch = Vec::new();
+    let normal = path::normalise(head.target, &mut scratch).map_err(|r| (Fault::BadRequest, r.why.to_owned()))?;
+    let route = route::admit(&snapshot, site, normal.path, head.method, head.framing)
+        .map_err(|fault| (fault, fault.explanation().to_owned()))?;
+    let entry = cx.judge.enter(&snapshot, site, route.auth, state.chain.as_deref(), cx.unix_now)?;
+    exchange.max_body = route.max_body;
+    exchange.timeout = (route.timeout_ms > 0).then(|| std::time::Duration::from_millis(route.timeout_ms));
+
+    let mut joined = Vec::new();
+    let id = exchange.id;
+    let open = OpenHead {
+        method: head.method,
+        target: join(&normal, head.target, &mut joined),
+        host: head.host,
+        request_id: &id,
+        body: match head.framing {
+            Framing::None => Body::None,
+            Framing::Length(n) => Body::Length(n),
+            Framing::Chunked | Framing::UntilClose => Body::Unknown,
+        },
+        expect_continue: head.expect_continue,
+        fields: Default::default(),
+    };
+    let forwarded = head.fields().filter(|field| !is_dropped(field.name));
+    let mut fields = forwarded.chain(identity_fields(&entry, &state.address));
+    let opened = relay::open(site, &route.connectors, state.key, &open, &mut fields, links, cx);
+    if let auth::Entry::Known(verdict) = &entry {
+        exchange.client = Some(verdict.clone());
+    }
+    match opened {
+        relay::Opened::On { link, stream, connector } => {
+            exchange.stream = Some((link, stream));
+            exchange.connector = connector;
+            Ok(())
+        }
+        relay::Opened::Full => {
+            Err((Fault::Overloaded, "every link of the site's connectors is at its stream limit".into()))
+        }
+        relay::Opened::NoLink => Err((Fault::NoConnector, Fault::NoConnector.explanation().into())),
+    }
+}
+
+/// Path and query as they are forwarded: the client's own bytes where they were normal already.
+fn join<'a>(normal: &path::Normalised<'a>, target: &'a [u8], joined: &'a mut Vec<u8>) -> &'a [u8] {
+    let query = normal.query.map_or(0, |query| query.len() + 1);
+    if target.len() == normal.path.len() + query && target.starts_with(normal.path) {
+        return target;
+    }
+    joined.put(normal.path);
+    if let Some(query) = normal.query {
+        joined.put(b"?");
+        joined.put(query);
+    }
+    joined
+}
+
+/// Fields of the client that do not travel: those the relay carries apart, and our own names.
+fn is_dropped(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"host")
+        || name.eq_ignore_ascii_case(b"content-length")
+        || name.eq_ignore_ascii_case(b"expect")
+        || is_ours(name)
+}
+
+/// Who the client is, for the upstream (DESIGN §6).
+fn identity_fields<'a>(entry: &'a auth::Entry, address: &'a str) -> impl Iterator<Item = Field<'a>> {
+    let identity = entry.identity();
+    let field = |name: &'static str, value: &'a str| Field { name: name.as_bytes(), value: value.as_bytes() };
+    let auth = if identity.is_some() { "certificate" } else { "none" };
+    let known = identity.into_iter().flat_map(move |identity| {
+        [
+            field("Tidegate-Client-Id", &identity.client_id),
+            field("Tidegate-Device", &identity.device),
+            field("Tidegate-Cert-Hash", &identity.cert_hash),
+        ]
+    });
+    [field("Tidegate-Auth", auth), field("Tidegate-Address", address)].into_iter().chain(known)
+}
+
+/// Body bytes of the open request.
+fn body<R: Verbs>(
+    state: &mut State,
+    bytes: &[u8],
+    links: &mut Slab<Link>,
+    cx: &mut Context,
+    ring: &mut R,
+) -> Result<(), Failure> {
+    // After an early answer the rest of the body is read and dropped.
+    let Some(exchange) = state.exchange.as_mut() else { return Ok(()) };
+    cx.stats.bytes_from_clients += bytes.len() as u64;
+    exchange.body_in += bytes.len() as u64;
+    if exchange.body_in > exchange.max_body {
+        return Err((Fault::BodyTooLarge, format!("the route takes {} bytes at most", exchange.max_body)));
+    }
+    if let Some(held) = &mut exchange.held {
+        held.early.extend_from_slice(bytes);
+        if held.early.len() > HELD_BODY {
+            exchange.paused = true;
+            read(state, Receive::Paused, ring);
+        }
+        return Ok(());
+    }
+    let Some((link, stream)) = exchange.stream else { return Ok(()) };
+    let Some((session, out)) = links.get_mut(link).and_then(Link::session) else { return Ok(()) };
+    session.send_data(stream, bytes, out);
+    if session.queued(stream) > STREAM_QUEUE {
+        exchange.paused = true;
+        read(state, Receive::Paused, ring);
+    }
+    relay::mark(links, link, cx);
+    Ok(())
+}
+
+/// The request is complete.
+fn end<R: Verbs>(
+    state: &mut State,
+    trailers: &mut dyn Iterator<Item = Field<'_>>,
+    links: &mut Slab<Link>,
+    cx: &mut Context,
+    ring: &mut R,
+) -> Result<(), Failure> {
+    if let Some(exchange) = state.exchange.as_mut() {
+        exchange.request_done = true;
+        if let Some((link, stream)) = exchange.stream {
+            if let Some((session, out)) = links.get_mut(link).and_then(Link::session) {
+                session.send_end(stream, &mut trailers.filter(|f| !is_ours(f.name)), out);
+            }
+            relay::mark(links, link, cx);
+        }
+    }
+    if state.reading == Receive::Large {
+        read(state, Receive::Small, ring);
+    }
+    Ok(())
+}
+
+/// The stream's queue ran empty: read on.
+pub fn resume<R: Verbs>(client: &mut Client, ring: &mut R) {
+    let state = &mut client.state;
+    if let Some(exchange) = state.exchange.as_mut()
+        && exchange.paused
+    {
+        exchange.paused = false;
+        let mode = if exchange.request_done { Receive::Small } else { Receive::Large };
+        read(state, mode, ring);
+    }
+}
+
+/// A link or a snapshot came: tries held requests again, in the order of their arrival.
+pub fn retry_held<R: Verbs>(clients: &mut Slab<Client>, links: &mut Slab<Link>, cx: &mut Context, ring: &mut R) {
+    for _ in 0..cx.held.len() {
+        let Some((key, stamp)) = cx.held.pop_front() else { break };
+        let Some(client) = clients.get_mut(key).filter(|client| client.state.stamp == stamp) else { continue };
+        let Client { http, state, .. } = client;
+        let Some(mut exchange) = state.exchange.take() else { continue };
+        let Some(held) = exchange.held.take() else {
+            state.exchange = Some(exchange);
+            continue;
+        };
+        let outcome = begin(&held.head(), state, &mut exchange, links, cx);
+        match outcome {
+            Ok(()) => {
+                if let Some((link, stream)) = exchange.stream {
+                    if let Some((session, out)) = links.get_mut(link).and_then(Link::session) {
+                        if !held.early.is_empty() {
+                            session.send_data(stream, &held.early, out);
+                        }
+                        if exchange.request_done && held.head().framing != Framing::None {
+                            session.send_end(stream, &mut std::iter::empty(), out);
+                        }
+                    }
+                    relay::mark(links, link, cx);
+                }
+                state.exchange = Some(exchange);
+                cx.mark_client(state);
+                resume(client, ring);
+            }
+            Err((Fault::NoConnector, _)) => {
+                exchange.held = Some(held);
+                state.exchange = Some(exchange);
+                cx.held.push_back((key, stamp));
+            }
+            Err((fault, detail)) => {
+                state.exchange = Some(exchange);
+                let orphan = response::fail(http, state, fault, &detail, cx);
+                cancel(orphan, links, cx);
+            }
+        }
+    }
+}
+
+/// Ends the stream of a request that is over on the client's side.
+pub fn cancel(orphan: Orphan, links: &mut Slab<Link>, cx: &mut Context) {
+    if let Some((link, stream)) = orphan {
+        if let Some((session, out)) = links.get_mut(link).and_then(Link::session) {
+            session.reset(stream, ResetCode::Cancelled, "the client's side is over", out);
+        }
+        relay::mark(links, link, cx);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_names_are_recognised_in_any_spelling() {
+        for name in ["Tidegate-Client-Id", "tidegate_client_id", "TIDEGATE-AUTH", "tidegate-anything"] {
+            assert!(is_ours(name.as_bytes()), "{name}");
+        }
+        for name in ["Tidegate", "X-Tidegate-Auth", "Tidegates-Auth", "Host"] {
+            assert!(!is_ours(name.as_bytes()), "{name}");
+        }
+    }
+}
