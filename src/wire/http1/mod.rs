@@ -29,7 +29,7 @@ pub struct RequestHead<'a> {
     /// Host header (or the authority of an absolute-form target); empty when HTTP/1.0 had none.
     pub host: &'a [u8],
     pub http10: bool,
-    pub fields: &'a [Field<'a>],
+    pub fields: Fields<'a>,
     pub framing: Framing,
     pub expect_continue: bool,
     /// `Connection: upgrade` and the Upgrade header's value.
@@ -40,10 +40,62 @@ pub struct ResponseHead<'a> {
     pub status: u16,
     pub reason: &'a [u8],
     pub http10: bool,
-    pub fields: &'a [Field<'a>],
+    pub fields: Fields<'a>,
     pub framing: Framing,
     /// 1xx, 101 excepted.
     pub interim: bool,
+}
+
+impl<'a> RequestHead<'a> {
+    /// Path and query of the target, whatever its form; `*` for OPTIONS of the server itself.
+    pub fn origin_form(&self) -> &'a [u8] {
+        todo!()
+    }
+}
+
+/// Header or trailer fields, checked, still in the form they came in: two words, `Copy`, walked line by line without
+/// allocation. Passed as it is to the `send_*` functions, which take anything that iterates over [`Field`]s.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Fields<'a> {
+    bytes: &'a [u8],
+}
+
+impl<'a> Fields<'a> {
+    /// First field of that name, case ignored.
+    pub fn get(&self, name: &[u8]) -> Option<&'a [u8]> {
+        todo!()
+    }
+    pub fn iter(&self) -> FieldsIter<'a> {
+        todo!()
+    }
+    /// Those that a proxy forwards: all but the hop-by-hop ones.
+    pub fn end_to_end(self) -> impl Iterator<Item = Field<'a>> {
+        self.iter()
+            .filter(move |field| !is_hop_by_hop(field.name, self))
+    }
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+}
+
+impl<'a> IntoIterator for Fields<'a> {
+    type Item = Field<'a>;
+    type IntoIter = FieldsIter<'a>;
+    fn into_iter(self) -> FieldsIter<'a> {
+        self.iter()
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct FieldsIter<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for FieldsIter<'a> {
+    type Item = Field<'a>;
+    fn next(&mut self) -> Option<Field<'a>> {
+        todo!()
+    }
 }
 
 /// Why a message is refused: the status to answer with (then close), and what was wrong, for the error's detail.
@@ -61,7 +113,9 @@ pub enum ServerEvent<'a> {
     /// Body bytes, never empty.
     Data(&'a [u8]),
     /// The request is complete.
-    End { trailers: &'a [Field<'a>] },
+    End {
+        trailers: Fields<'a>,
+    },
 }
 
 /// The server's side of one connection: requests in, responses out; keep-alive and pipelining.
@@ -73,7 +127,11 @@ impl Server {
     }
     /// Takes plaintext from `input[*used..]`, advances `*used`, gives one event. Call until `NeedMore`. After a response
     /// ended, call once more with empty input: a pipelined request may wait inside.
-    pub fn next<'a>(&'a mut self, input: &'a [u8], used: &mut usize) -> Result<ServerEvent<'a>, Refusal> {
+    pub fn next<'a>(
+        &'a mut self,
+        input: &'a [u8],
+        used: &mut usize,
+    ) -> Result<ServerEvent<'a>, Refusal> {
         todo!()
     }
     /// Bytes of later requests kept inside; the owner pauses receiving while it is over a few KiB.
@@ -97,22 +155,43 @@ impl Server {
         todo!()
     }
     /// 1xx other than 101, any number of times before the head. Not sent to HTTP/1.0 clients.
-    pub fn send_interim(&mut self, out: &mut impl Put, status: u16, fields: &[Field<'_>]) {
+    pub fn send_interim<'f>(
+        &mut self,
+        out: &mut impl Put,
+        status: u16,
+        fields: impl IntoIterator<Item = Field<'f>>,
+    ) {
         todo!()
     }
     /// The final head. Hop-by-hop fields (Connection, Keep-Alive, Transfer-Encoding, TE, Trailer is kept, Upgrade,
     /// Proxy-Connection, and those that Connection names) must not be in `fields`; `Content-Length` of a
     /// HEAD/304 answer is kept. Framing is written by this function (`Length` → Content-Length, `Chunked` →
     /// chunked, or until close for HTTP/1.0). Adds `Connection: close` when the connection will close.
-    pub fn send_head(&mut self, out: &mut impl Put, status: u16, reason: &[u8], fields: &[Field<'_>], framing: Framing) {
+    pub fn send_head<'f>(
+        &mut self,
+        out: &mut impl Put,
+        status: u16,
+        reason: &[u8],
+        fields: impl IntoIterator<Item = Field<'f>>,
+        framing: Framing,
+    ) {
         todo!()
     }
     /// Body bytes of the response. More than Content-Length promised, or after the end, is the caller's bug (assert).
     pub fn send_data(&mut self, out: &mut impl Put, bytes: &[u8]) {
         todo!()
     }
+    /// Body bytes that `send_data` still takes (`u64::MAX` when no length was promised): what a peer sends beyond it is
+    /// that peer's fault and must not reach `send_data`.
+    pub fn room(&self) -> u64 {
+        todo!()
+    }
     /// Ends the response (last chunk, trailers). False when a Content-Length body is short: the caller must abort.
-    pub fn send_end(&mut self, out: &mut impl Put, trailers: &[Field<'_>]) -> bool {
+    pub fn send_end<'f>(
+        &mut self,
+        out: &mut impl Put,
+        trailers: impl IntoIterator<Item = Field<'f>>,
+    ) -> bool {
         todo!()
     }
     /// The next response carries `Connection: close` and the connection ends after it.
@@ -139,7 +218,9 @@ pub enum ClientEvent<'a> {
     Interim(ResponseHead<'a>),
     Head(ResponseHead<'a>),
     Data(&'a [u8]),
-    End { trailers: &'a [Field<'a>] },
+    End {
+        trailers: Fields<'a>,
+    },
 }
 
 /// The client's side of one connection: one request at a time.
@@ -150,17 +231,36 @@ impl Client {
         todo!()
     }
     /// Starts a request. `fields` without hop-by-hop fields and framing (as above), with Host.
-    pub fn send_head(&mut self, out: &mut impl Put, method: &[u8], target: &[u8], fields: &[Field<'_>], framing: Framing) {
+    pub fn send_head<'f>(
+        &mut self,
+        out: &mut impl Put,
+        method: &[u8],
+        target: &[u8],
+        fields: impl IntoIterator<Item = Field<'f>>,
+        framing: Framing,
+    ) {
         todo!()
     }
     pub fn send_data(&mut self, out: &mut impl Put, bytes: &[u8]) {
         todo!()
     }
-    /// False when a Content-Length body is short: the caller must abort the connection.
-    pub fn send_end(&mut self, out: &mut impl Put, trailers: &[Field<'_>]) -> bool {
+    /// Body bytes that `send_data` still takes (`u64::MAX` when no length was promised).
+    pub fn room(&self) -> u64 {
         todo!()
     }
-    pub fn next<'a>(&'a mut self, input: &'a [u8], used: &mut usize) -> Result<ClientEvent<'a>, Refusal> {
+    /// False when a Content-Length body is short: the caller must abort the connection.
+    pub fn send_end<'f>(
+        &mut self,
+        out: &mut impl Put,
+        trailers: impl IntoIterator<Item = Field<'f>>,
+    ) -> bool {
+        todo!()
+    }
+    pub fn next<'a>(
+        &'a mut self,
+        input: &'a [u8],
+        used: &mut usize,
+    ) -> Result<ClientEvent<'a>, Refusal> {
         todo!()
     }
     /// The peer finished. `Ok(true)`: that ends an until-close body (the response is complete); `Ok(false)`: nothing was
@@ -174,8 +274,7 @@ impl Client {
     }
 }
 
-/// True for the fields that a proxy does not forward (RFC 9110 §7.6.1), `connection_values` being the values of all
-/// Connection fields of the message.
-pub fn is_hop_by_hop(name: &[u8], fields: &[Field<'_>]) -> bool {
+/// True for the fields that a proxy does not forward (RFC 9110 §7.6.1), `fields` being those of the same message (Connection names more).
+pub fn is_hop_by_hop(name: &[u8], fields: Fields<'_>) -> bool {
     todo!()
 }
