@@ -1,12 +1,46 @@
 //! HTTP/1.1 without I/O (RFC 9112, RFC 9110), both directions.
+//!
+//! - [`Server`] reads requests and writes responses; [`Client`] writes requests and reads responses. Both hand out what
+//!   they read as events that borrow from the input; only what is split between two inputs, or belongs to a later
+//!   request, is kept inside, and a connection at rest keeps nothing.
+//! - `scan` finds where a head or trailer section ends and holds the limits, `head` reads it, `body` finds where a body
+//!   ends, `intake` joins kept bytes and input, `write` writes, `fields` tells fields apart.
+//!
+//! **What holds.** Every accepted message can be read in one way only, whoever stands before or behind us: what two
+//! readers could take for two things (RFC 9112 §11.2) is refused and the connection ends. The same bytes give the same
+//! events and the same refusal however they are split. A head that arrives whole is neither copied nor allocated for.
+//! What is written has exactly one framing, and no line that its fields did not have.
+//!
+//! **What never happens here.** No peer input panics. Nothing is decided about paths, identities or routes. No body is
+//! held. Assertions are for callers only, each named at its function.
+//!
+//! **What is refused although the grammar has it**, since nobody sane sends it and servers differ about it: spaces
+//! around a chunk size, a Content-Length list even of equal numbers, codings before `chunked`, escapes or punctuation in
+//! Host, an absolute target whose authority is not Host, `HTTP/1.2`. `CONNECT` is 501: this is no forward proxy.
+
+mod body;
+mod client;
+mod fields;
+mod head;
+mod intake;
+mod scan;
+mod server;
+mod write;
+
+#[cfg(test)]
+mod tests;
 
 pub use crate::wire::Field;
-use crate::wire::Put;
+pub use client::{Client, ClientEvent};
+pub use fields::{Fields, FieldsIter, is_hop_by_hop};
+pub use head::{FIELDS_MAX, is_request_line};
+pub use server::{Server, ServerEvent};
 
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Request or status line and all headers, in bytes.
     pub head_bytes: usize,
+    /// Header fields, and apart from them trailer fields; at most [`FIELDS_MAX`] counts.
     pub header_count: usize,
     /// Trailer section, in bytes.
     pub trailer_bytes: usize,
@@ -22,25 +56,47 @@ pub enum Framing {
     UntilClose,
 }
 
+#[derive(Clone, Copy, Debug)]
 pub struct RequestHead<'a> {
+    /// Any token of at most 32 characters.
     pub method: &'a [u8],
-    /// As sent; origin-form, or absolute-form (then `host` is the target's authority), or `*` with OPTIONS.
+    /// As sent, visible ASCII without `#`; origin-form, or absolute-form (then `host` is the target's authority), or `*`
+    /// with OPTIONS. See [`RequestHead::origin_form`].
     pub target: &'a [u8],
-    /// Host header (or the authority of an absolute-form target); empty when HTTP/1.0 had none.
+    /// Host header (or the authority of an absolute-form target), with its port if it has one: a name, an IPv4 or a
+    /// bracketed IPv6 address, well formed. Empty when HTTP/1.0 had none.
     pub host: &'a [u8],
     pub http10: bool,
-    pub fields: &'a [Field<'a>],
+    pub fields: Fields<'a>,
+    /// Never `UntilClose`.
     pub framing: Framing,
+    /// The client waits for a 100 before it sends the body.
     pub expect_continue: bool,
     /// `Connection: upgrade` and the Upgrade header's value.
     pub upgrade: Option<&'a [u8]>,
 }
 
+impl<'a> RequestHead<'a> {
+    /// Path and query of the target, whatever its form; `*` for OPTIONS of the server itself.
+    pub fn origin_form(&self) -> &'a [u8] {
+        match head::split_absolute(self.target) {
+            Some((_, b"")) => b"/",
+            Some((_, path)) => path,
+            None => self.target,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
 pub struct ResponseHead<'a> {
+    /// From 100 to 999.
     pub status: u16,
+    /// May be empty.
     pub reason: &'a [u8],
     pub http10: bool,
-    pub fields: &'a [Field<'a>],
+    pub fields: Fields<'a>,
+    /// `None` for answers to HEAD, 1xx, 204 and 304, whatever their fields say; `UntilClose` also for 101 and a 2xx to
+    /// CONNECT.
     pub framing: Framing,
     /// 1xx, 101 excepted.
     pub interim: bool,
@@ -49,133 +105,7 @@ pub struct ResponseHead<'a> {
 /// Why a message is refused: the status to answer with (then close), and what was wrong, for the error's detail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refusal {
-    /// 400, 413, 414, 417, 431, 501 or 505.
+    /// 400, 414, 417, 431, 501 or 505; for responses always 502.
     pub status: u16,
     pub why: &'static str,
-}
-
-pub enum ServerEvent<'a> {
-    /// Input used up (or the next request must wait for the answer to this one: its bytes are kept inside).
-    NeedMore,
-    Head(RequestHead<'a>),
-    /// Body bytes, never empty.
-    Data(&'a [u8]),
-    /// The request is complete.
-    End { trailers: &'a [Field<'a>] },
-}
-
-/// The server's side of one connection: requests in, responses out; keep-alive and pipelining.
-pub struct Server {}
-
-impl Server {
-    pub fn new(limits: Limits) -> Self {
-        todo!()
-    }
-    /// Takes plaintext from `input[*used..]`, advances `*used`, gives one event. Call until `NeedMore`. After a response
-    /// ended, call once more with empty input: a pipelined request may wait inside.
-    pub fn next<'a>(&'a mut self, input: &'a [u8], used: &mut usize) -> Result<ServerEvent<'a>, Refusal> {
-        todo!()
-    }
-    /// Bytes of later requests kept inside; the owner pauses receiving while it is over a few KiB.
-    pub fn held(&self) -> usize {
-        todo!()
-    }
-    /// No request is open and nothing is buffered: the connection is idle between requests.
-    pub fn is_idle(&self) -> bool {
-        todo!()
-    }
-    /// A head has begun and is not complete (for the slow-head deadline).
-    pub fn in_head(&self) -> bool {
-        todo!()
-    }
-    /// The request's body has not ended.
-    pub fn in_body(&self) -> bool {
-        todo!()
-    }
-    /// A request head was given and its response has not ended.
-    pub fn awaits_response(&self) -> bool {
-        todo!()
-    }
-    /// 1xx other than 101, any number of times before the head. Not sent to HTTP/1.0 clients.
-    pub fn send_interim(&mut self, out: &mut impl Put, status: u16, fields: &[Field<'_>]) {
-        todo!()
-    }
-    /// The final head. Hop-by-hop fields (Connection, Keep-Alive, Transfer-Encoding, TE, Trailer is kept, Upgrade,
-    /// Proxy-Connection, and those that Connection names) must not be in `fields`; `Content-Length` of a
-    /// HEAD/304 answer is kept. Framing is written by this function (`Length` → Content-Length, `Chunked` →
-    /// chunked, or until close for HTTP/1.0). Adds `Connection: close` when the connection will close.
-    pub fn send_head(&mut self, out: &mut impl Put, status: u16, reason: &[u8], fields: &[Field<'_>], framing: Framing) {
-        todo!()
-    }
-    /// Body bytes of the response. More than Content-Length promised, or after the end, is the caller's bug (assert).
-    pub fn send_data(&mut self, out: &mut impl Put, bytes: &[u8]) {
-        todo!()
-    }
-    /// Ends the response (last chunk, trailers). False when a Content-Length body is short: the caller must abort.
-    pub fn send_end(&mut self, out: &mut impl Put, trailers: &[Field<'_>]) -> bool {
-        todo!()
-    }
-    /// The next response carries `Connection: close` and the connection ends after it.
-    pub fn close_after_response(&mut self) {
-        todo!()
-    }
-    /// The response is complete and no further request may follow: flush, shutdown(WR), drain, close.
-    pub fn should_close(&self) -> bool {
-        todo!()
-    }
-    /// The final response head of the current request has been sent.
-    pub fn response_started(&self) -> bool {
-        todo!()
-    }
-    /// Method of the open request was HEAD.
-    pub fn is_head_request(&self) -> bool {
-        todo!()
-    }
-}
-
-pub enum ClientEvent<'a> {
-    NeedMore,
-    /// An interim (1xx) head: more heads follow.
-    Interim(ResponseHead<'a>),
-    Head(ResponseHead<'a>),
-    Data(&'a [u8]),
-    End { trailers: &'a [Field<'a>] },
-}
-
-/// The client's side of one connection: one request at a time.
-pub struct Client {}
-
-impl Client {
-    pub fn new(limits: Limits) -> Self {
-        todo!()
-    }
-    /// Starts a request. `fields` without hop-by-hop fields and framing (as above), with Host.
-    pub fn send_head(&mut self, out: &mut impl Put, method: &[u8], target: &[u8], fields: &[Field<'_>], framing: Framing) {
-        todo!()
-    }
-    pub fn send_data(&mut self, out: &mut impl Put, bytes: &[u8]) {
-        todo!()
-    }
-    /// False when a Content-Length body is short: the caller must abort the connection.
-    pub fn send_end(&mut self, out: &mut impl Put, trailers: &[Field<'_>]) -> bool {
-        todo!()
-    }
-    pub fn next<'a>(&'a mut self, input: &'a [u8], used: &mut usize) -> Result<ClientEvent<'a>, Refusal> {
-        todo!()
-    }
-    /// The peer finished. `Ok(true)`: that ends an until-close body (the response is complete); `Ok(false)`: nothing was
-    /// open; `Err`: the response was cut short.
-    pub fn finish(&mut self) -> Result<bool, Refusal> {
-        todo!()
-    }
-    /// The response ended, the request ended, and the connection may carry another.
-    pub fn is_reusable(&self) -> bool {
-        todo!()
-    }
-}
-
-/// True for the fields that a proxy does not forward (RFC 9110 §7.6.1), `connection_values` being the values of all
-/// Connection fields of the message.
-pub fn is_hop_by_hop(name: &[u8], fields: &[Field<'_>]) -> bool {
-    todo!()
 }
