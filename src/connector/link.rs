@@ -109,8 +109,7 @@ pub fn flush<R: Verbs>(link: &mut Link, cx: &mut Context, ring: &mut R) -> Resul
         state.out = Some(cx.outgoing(tls.layout()));
     }
     if !bytes.is_empty() {
-        cx.stats.link_sends += 1;
-        cx.stats.bytes_to_links += bytes.len() as u64;
+        cx.stats.relay_bytes_out += bytes.len() as u64;
         ring.send(state.socket, bytes);
     }
     Ok(())

@@ -122,7 +122,7 @@ pub fn flush<R: Verbs>(upstream: &mut Upstream, cx: &mut Context, ring: &mut R) 
         if bytes.is_empty() {
             cx.recycle(bytes);
         } else {
-            cx.stats.bytes_to_upstreams += bytes.len() as u64;
+            cx.stats.upstream_bytes_out += bytes.len() as u64;
             ring.send(socket, bytes);
         }
     }

@@ -216,6 +216,7 @@ fn frames(
                 }
             }
             Some(Event::Reset { token, code, text, .. }) => {
+                cx.stats.streams_reset += 1;
                 if let Some(client) = clients.get_mut(token as usize) {
                     response::reset(client, Fault::of_reset(code), text, cx);
                 }
@@ -224,11 +225,9 @@ fn frames(
                 publish((cx.shard, state.key, state.stamp), state.site, state.hello.as_ref(), &mut state.document, hash, total, offset, bytes, shared)?;
             }
             Some(Event::Refused { text, .. }) => return Err(format!("the connector ended the session: {text}")),
-            Some(Event::GoAway { .. }) => {
-                // The session opens no more streams by itself; those open are finished.
-                cx.stats.links_going_away += 1;
-            }
-            Some(Event::RoundTrip(time)) => cx.stats.link_round_trip_us = time.as_micros() as u64,
+            // The session opens no more streams by itself; those open are finished.
+            Some(Event::GoAway { .. }) => {}
+            Some(Event::RoundTrip(_)) => {}
             Some(Event::Ready(_) | Event::Open { .. } | Event::Published { .. }) => {
                 return Err("the connector sent what only a gateway sends".into());
             }
@@ -356,7 +355,8 @@ pub fn hello(link: &mut Link, said: Hello, cx: &mut Context, shared: &Shared) ->
     cx.note_connector(state.connector, &said.connector);
     state.hello = Some(said);
     cx.sites[site].add(state.connector, state.key);
-    cx.stats.links_ready += 1;
+    cx.stats.links_opened += 1;
+    cx.stats.links += 1;
     cx.mark_link(state);
     Next::Ready
 }

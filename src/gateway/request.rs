@@ -95,7 +95,6 @@ fn first(
     links: &mut Slab<Link>,
     cx: &mut Context,
 ) -> Result<(), Failure> {
-    cx.stats.requests += 1;
     exchange.line.put(head.method);
     exchange.line.put(b" ");
     exchange.method_len = head.method.len();
@@ -216,7 +215,6 @@ fn body<R: Verbs>(
 ) -> Result<(), Failure> {
     // After an early answer the rest of the body is read and dropped.
     let Some(exchange) = state.exchange.as_mut() else { return Ok(()) };
-    cx.stats.bytes_from_clients += bytes.len() as u64;
     exchange.body_in += bytes.len() as u64;
     if exchange.body_in > exchange.max_body {
         return Err((Fault::BodyTooLarge, format!("the route takes {} bytes at most", exchange.max_body)));
