@@ -2,7 +2,7 @@
 
 use crate::ring::{SocketId, Verbs};
 use crate::wire::record::Outgoing;
-use crate::wire::relay::{Hello, PROTOCOL_VERSION, Session, SessionLimits};
+use crate::wire::relay::{self, Hello, Session, SessionLimits};
 use crate::wire::tls;
 use std::time::Instant;
 
@@ -77,7 +77,7 @@ pub fn say_hello(tls: &tls::Connection, session: &mut Session<u32>, state: &mut 
         incarnation: cx.plan.incarnation,
         link_index: target.shard,
         wanted_shard: target.shard,
-        versions: (PROTOCOL_VERSION, PROTOCOL_VERSION),
+        versions: (relay::VERSION, relay::VERSION),
     };
     let mut out = cx.outgoing(tls.layout());
     session.send_hello(&hello, &mut out);

@@ -358,7 +358,7 @@ impl Connector {
     fn fail_exchange<R: Verbs>(&mut self, ring: &mut R, key: usize, refusal: exchange::Refusal) {
         let Some(exchange) = self.exchanges.get(key) else { return };
         tracing::debug!(code = ?refusal.0, reason = refusal.1, "request failed");
-        self.cx.stats.errors.add(refusal.0.name());
+        self.cx.stats.errors.add(code_name(refusal.0));
         self.cx.stats.streams_reset += 1;
         if let Some(link) = self.links.get_mut(exchange.link) {
             if let Some((session, out)) = link.session() {
@@ -596,6 +596,22 @@ impl Connector {
 
 /// What a record's frames led to: an error ends the link; READY is handled by the shard.
 type FramesOutcome = (Result<(), String>, Option<relay::Ready>);
+
+/// A reset's counter.
+fn code_name(code: ResetCode) -> &'static str {
+    match code {
+        ResetCode::Refused => "refused",
+        ResetCode::Cancelled => "cancelled",
+        ResetCode::UpstreamRefused => "upstream_refused",
+        ResetCode::UpstreamTimeout => "upstream_timeout",
+        ResetCode::UpstreamBroken => "upstream_broken",
+        ResetCode::NotPublished => "not_published",
+        ResetCode::BodyTooLarge => "body_too_large",
+        ResetCode::Overloaded => "overloaded",
+        ResetCode::Protocol => "protocol",
+        ResetCode::Internal => "internal",
+    }
+}
 
 /// What the session is told once an event's borrow has ended.
 enum Then {

@@ -118,7 +118,7 @@ pub fn flush<R: Verbs>(upstream: &mut Upstream, cx: &mut Context, ring: &mut R) 
         return;
     }
     if let Some(out) = state.out.take() {
-        let bytes = out.into_buffer();
+        let bytes = out.into_clear_text();
         if bytes.is_empty() {
             cx.recycle(bytes);
         } else {

@@ -119,11 +119,8 @@ fn begin(
     links: &mut Slab<Link>,
     cx: &mut Context,
 ) -> Result<(), Failure> {
-    let plan = cx.plan.clone();
     let snapshot = cx.snapshot.clone();
-    let site = plan
-        .sites
-        .of_request(state.sni.as_deref(), head.host)
+    let site = route::site(&snapshot, state.sni.as_deref(), head.host)
         .map_err(|fault| (fault, "the host name belongs to no site, or to another than the TLS server name".into()))?;
     exchange.site = site;
     let mut scratch = Vec::new();

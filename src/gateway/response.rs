@@ -16,7 +16,7 @@ use super::relay::Link;
 use super::request;
 
 /// A stream whose request is over on the client's side and not on the relay's: the caller resets it.
-#[must_use]
+
 pub type Orphan = Option<(usize, StreamId)>;
 
 /// Status of an exchange whose client left before an answer; never sent.

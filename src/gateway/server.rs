@@ -13,7 +13,7 @@ use crate::ring::{ListenOptions, Verbs};
 use crate::shard::fleet;
 use crate::shard::mesh::Sender;
 use crate::wire::http1;
-use crate::wire::relay::incarnation::Incarnations;
+use crate::wire::relay::Incarnations;
 use crate::wire::tls;
 use std::net::SocketAddr;
 use std::path::Path;

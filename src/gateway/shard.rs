@@ -364,7 +364,7 @@ impl Gateway {
                     }
                 }
             } else if let Some(out) = staged {
-                cx.recycle(out.into_buffer());
+                cx.recycle(out.into_empty());
             }
         }
         if !ring.send_in_flight(socket) {
