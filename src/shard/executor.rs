@@ -1,7 +1,8 @@
 //! The loop of one shard; the only file that names glommio.
 //!
-//! A shard is a thread with a pinned glommio executor, whose latency-sensitive queue runs one task: the loop below over
-//! our own ring. Other queues (content reads, fan-out) run when it yields.
+//! A shard is a thread with a pinned glommio executor, whose queue with the most shares runs one task: the loop below
+//! over our own ring. Other queues (content reads, fan-out) run when it sleeps or takes breath; their tasks are short
+//! and give way by themselves.
 //!
 //! ```text
 //! ┌▶ turn ─── found something ──────────────────┐
@@ -9,7 +10,7 @@
 //! │                  ├─ found something ────────┤
 //! │                  └─ nothing ─▶ await 8 bytes of the eventfd ─▶ turn
 //! │                                             ▼
-//! └── yield if others wait ◀── end_turn ◀── handle each event
+//! └── take breath, each ms ◀── end_turn ◀── handle each event
 //! ```
 //! While busy the eventfd is silent. What completes before it is switched on is found by the turn after that; what
 //! completes later writes to it. So no wake-up is lost, and an idle shard costs nothing.
@@ -29,8 +30,12 @@ use std::time::{Duration, Instant};
 
 /// Shares of the sockets' queue; others get fewer.
 const SOCKET_SHARES: usize = 1_000;
-/// How long another queue may keep the sockets waiting.
-const SOCKET_LATENCY: Duration = Duration::from_millis(1);
+/// How long the sockets may keep other queues, and the executor's own I/O, waiting.
+const BREATH_EVERY: Duration = Duration::from_millis(1);
+/// No preemption, that is. glommio 0.9 sleeps although a task is ready when its preemption timer fires before it has run
+/// any (`run_task_queues` then says that there was nothing to run). On a loaded host a timer of 1 ms lost a wake-up for
+/// good in a thousand; `a_message_wakes_a_sleeping_shard` shows it. The loop gives way by itself instead.
+const PREEMPTION: Duration = Duration::from_secs(3_600);
 /// Registered memory of the executor's own ring, for file reads.
 const FILE_MEMORY: usize = 2 << 20;
 
@@ -238,12 +243,8 @@ where
     };
     let ring = spec.ring;
     let result = executor.run(async move {
-        let latency = Latency::Matters(SOCKET_LATENCY);
-        let queue = glommio::executor().create_task_queue(
-            Shares::Static(SOCKET_SHARES),
-            latency,
-            "sockets",
-        );
+        let shares = Shares::Static(SOCKET_SHARES);
+        let queue = glommio::executor().create_task_queue(shares, Latency::NotImportant, "sockets");
         let shard = caught(async move {
             let mut ring = match Ring::new(&ring) {
                 Ok(ring) => ring,
@@ -280,6 +281,7 @@ fn executor(core: Option<usize>) -> Result<(LocalExecutor, bool), String> {
     let make = |placement| {
         LocalExecutorBuilder::new(placement)
             .io_memory(FILE_MEMORY)
+            .preempt_timer(PREEMPTION)
             .make()
             .map_err(|error| error.to_string())
     };
@@ -294,23 +296,36 @@ fn executor(core: Option<usize>) -> Result<(LocalExecutor, bool), String> {
 /// The loop of the picture above.
 async fn serve(ring: &mut Ring, service: &mut impl Service<Ring>) -> io::Result<()> {
     let eventfd: BufferedFile = ring::hand_over(ring.eventfd()?);
+    let mut rested = ring.now();
     while !service.is_finished() {
         if !ring.turn()? && ring.fall_asleep(service.next_deadline())? {
-            let read = eventfd.read_at(0, 8).await;
+            wait_for(&eventfd).await?;
             ring.awake();
-            read.map_err(|error| io::Error::other(error.to_string()))?;
             ring.turn()?;
+            rested = ring.now();
         }
         while let Some(event) = ring.poll_event() {
             service.handle(ring, event);
         }
         service.end_turn(ring);
-        glommio::yield_if_needed().await;
+        if ring.now() - rested >= BREATH_EVERY {
+            // A wait that is over at once: other queues run, and the executor looks at its own I/O, which it does only
+            // when no task is ready.
+            ring.knock();
+            wait_for(&eventfd).await?;
+            rested = ring.now();
+        }
     }
     ring.finish_closing(CLOSE_PATIENCE + Duration::from_secs(1))?;
     eventfd
         .close()
         .await
+        .map_err(|error| io::Error::other(error.to_string()))
+}
+
+async fn wait_for(eventfd: &BufferedFile) -> io::Result<()> {
+    let read = eventfd.read_at(0, 8).await;
+    read.map(drop)
         .map_err(|error| io::Error::other(error.to_string()))
 }
 

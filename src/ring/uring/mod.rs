@@ -246,6 +246,11 @@ impl Ring {
         self.waker.second_fd()
     }
 
+    /// Writes to that eventfd, so that the next read of it is over at once.
+    pub fn knock(&self) {
+        self.waker.signal();
+    }
+
     /// Called when a turn found nothing: lets completions and wakers write to the eventfd, arms a timeout for `deadline`
     /// (or an earlier one of the ring's own), and runs one more turn. True when that found nothing either: the caller
     /// now waits for 8 bytes from the eventfd, and calls `awake`. False: go on with `poll_event`.

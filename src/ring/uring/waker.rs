@@ -1,8 +1,8 @@
 //! Waking a ring from other threads.
 //!
-//! A ring looks at `pending` once a turn; only for one that sleeps is the eventfd written to, on which it sleeps. (Tried:
-//! a read of a second eventfd, armed on the ring. Its completion would have to signal the first eventfd from within a
-//! write to the second, which the kernel puts off by an RCU grace period; wake-ups came seconds late.)
+//! A ring looks at `pending` once a turn; only for one that sleeps is the eventfd written to, on which it sleeps. So a
+//! busy ring is woken without a system call, and no completion of one eventfd has to signal another, which the kernel
+//! puts off when it happens within a write.
 
 use crate::ring::{Wake, sys};
 use std::io;
@@ -38,9 +38,13 @@ impl Waker {
         self.0.eventfd.try_clone()
     }
 
+    pub(super) fn signal(&self) {
+        sys::signal(&self.0.eventfd);
+    }
+
     /// Takes a wake-up. Whoever takes it sees all that was queued before it.
     pub(super) fn take(&self) -> bool {
-        self.0.pending.load(Ordering::Relaxed) && self.0.pending.swap(false, Ordering::AcqRel)
+        self.0.pending.load(Ordering::SeqCst) && self.0.pending.swap(false, Ordering::AcqRel)
     }
 
     pub(super) fn is_pending(&self) -> bool {
@@ -59,7 +63,7 @@ impl Wake for Waker {
         // Both sides write theirs and then read the other's, in one total order (SeqCst): the ring sees `pending`, or
         // this sees `asleep`.
         if !self.0.pending.swap(true, Ordering::SeqCst) && self.0.asleep.load(Ordering::SeqCst) {
-            sys::signal(&self.0.eventfd);
+            self.signal();
         }
     }
 }
