@@ -17,6 +17,10 @@ pub const MAX_CA_BYTES: usize = 256 << 10;
 pub const MAX_DENIED: usize = 65_536;
 pub const MAX_PATH_BYTES: usize = 1024;
 pub const MAX_METHODS: usize = 64;
+/// A week. What adds it to a clock never overflows.
+pub const MAX_TIMEOUT_MS: u64 = 7 * 24 * 3600 * 1000;
+/// Whole numbers up to here survive every JSON reader.
+pub const MAX_REVISION: u64 = 1 << 53;
 /// Site names, CA names, connector ids.
 pub const MAX_NAME_BYTES: usize = 64;
 
@@ -100,6 +104,9 @@ impl SiteDocument {
     /// Names, paths, methods and limits. Both ends check: the connector to fail early, the gateway to be safe.
     pub fn check(&self) -> Result<(), String> {
         let site = &self.site;
+        if site.revision > MAX_REVISION {
+            return Err(format!("revision {} is over 2^53", site.revision));
+        }
         at_most("client_ca", site.client_ca.len(), MAX_CAS)?;
         at_most("routes", self.routes.len(), MAX_ROUTES)?;
         at_most("deny.serials", site.deny_serials.len(), MAX_DENIED)?;
@@ -153,6 +160,12 @@ impl PublishedRoute {
     fn check(&self) -> Result<(), String> {
         check_route_path(&self.path)?;
         at_most("methods", self.methods.len(), MAX_METHODS)?;
+        if self.timeout_ms > MAX_TIMEOUT_MS {
+            return Err(format!(
+                "has a timeout of {} ms, over a week",
+                self.timeout_ms
+            ));
+        }
         match self.methods.iter().find(|method| !is_method(method)) {
             Some(method) => Err(format!("has a method {method:?}, which is no HTTP method")),
             None => Ok(()),
@@ -415,6 +428,37 @@ pub(crate) mod tests {
             assert!(check_route_path(bad).is_err(), "{bad:?} was taken");
         }
         assert!(check_route_path(&format!("/{}", "a".repeat(MAX_PATH_BYTES))).is_err());
+    }
+
+    #[test]
+    fn what_is_over_its_limit_is_refused() {
+        let changes: [fn(&mut SiteDocument); 9] = [
+            |d| d.site.revision = MAX_REVISION + 1,
+            |d| d.routes[0].timeout_ms = MAX_TIMEOUT_MS + 1,
+            |d| d.routes[0].methods = vec!["GET".into(); MAX_METHODS + 1],
+            |d| d.routes[0].methods = vec!["G T".into()],
+            |d| d.routes = vec![route("/a"); MAX_ROUTES + 1],
+            |d| d.site.deny_serials = vec!["0a".into(); MAX_DENIED + 1],
+            |d| d.site.deny_clients = vec![String::new(); MAX_DENIED + 1],
+            |d| d.site.deny_serials = vec!["not hex".into()],
+            |d| {
+                let ca = |i| PublishedCa {
+                    name: format!("c{i}"),
+                    pem: String::new(),
+                    id: IdField::Cn,
+                };
+                d.site.client_ca = (0..=MAX_CAS).map(ca).collect();
+            },
+        ];
+        for (index, change) in changes.iter().enumerate() {
+            let mut document = document(1, &["/a/"]);
+            assert_eq!(document.check(), Ok(()));
+            change(&mut document);
+            assert!(
+                SiteDocument::decode(&document.encode().0).is_err(),
+                "change {index} was taken"
+            );
+        }
     }
 
     #[test]

@@ -20,11 +20,14 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::Sleep;
 
 /// How long numbers may take to collect.
 pub const COLLECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Connections at once: a scraper, a load balancer's probes, a person.
 pub const MAX_CONNECTIONS: usize = 64;
+/// How long a connection may last, however busy: a scraper connects again.
+pub const MAX_LIFE: Duration = Duration::from_secs(120);
 /// Collections at once: a second one while a shard hangs answers 503 at once.
 const MAX_COLLECTIONS: usize = 4;
 
@@ -95,6 +98,7 @@ pub async fn serve(
     let limited = Limited {
         listener,
         permits: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+        life: MAX_LIFE,
     };
     axum::serve(limited, router(source))
         .with_graceful_shutdown(stop)
@@ -207,6 +211,7 @@ fn unavailable(reasons: Vec<String>) -> Response {
 struct Limited {
     listener: TcpListener,
     permits: Arc<Semaphore>,
+    life: Duration,
 }
 
 impl axum::serve::Listener for Limited {
@@ -222,6 +227,7 @@ impl axum::serve::Listener for Limited {
         (
             Counted {
                 stream,
+                end: Box::pin(tokio::time::sleep(self.life)),
                 _permit: permit,
             },
             address,
@@ -233,9 +239,10 @@ impl axum::serve::Listener for Limited {
     }
 }
 
-/// A connection that gives its place back.
+/// A connection that gives its place back, at the latest when its life is over: nobody holds the places by waiting.
 struct Counted {
     stream: TcpStream,
+    end: Pin<Box<Sleep>>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -245,6 +252,9 @@ impl AsyncRead for Counted {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.end.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
@@ -255,6 +265,9 @@ impl AsyncWrite for Counted {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.end.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -327,6 +340,42 @@ mod tests {
         assert_eq!(status, 503);
         assert!(text.contains("site main has no connector"));
         assert_eq!(get(&server, "/healthz").0, 200, "not ready is not dead");
+    }
+
+    #[test]
+    fn waiting_connections_do_not_hold_the_places_for_ever() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        runtime.block_on(async {
+            let listener = TcpListener::from_std(listener).unwrap();
+            let life = Duration::from_millis(50);
+            let limited = Limited {
+                listener,
+                permits: Arc::new(Semaphore::new(2)),
+                life,
+            };
+            tokio::spawn(
+                async move { axum::serve(limited, router(Arc::new(Source(Ok(()))))).await },
+            );
+            // Two that say nothing take both places; the third is served once their life is over.
+            let asked = tokio::task::spawn_blocking(move || {
+                let silent = [0; 2].map(|_| std::net::TcpStream::connect(address).unwrap());
+                let answer = get(
+                    &AdminServer {
+                        address,
+                        stop: None,
+                    },
+                    "/healthz",
+                );
+                drop(silent);
+                answer
+            });
+            assert_eq!(asked.await.unwrap().0, 200);
+        });
     }
 
     #[test]

@@ -68,10 +68,12 @@ impl<T> Shared<T> {
     /// Pairs with the fence in `sleep`: either the writer sees the item, or we see that it sleeps.
     fn wake(&self) {
         fence(Ordering::SeqCst);
-        if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::Relaxed) {
-            if let Some(thread) = self.thread.get() {
-                thread.unpark();
-            }
+        let sleeps = self.asleep.load(Ordering::Relaxed);
+        if sleeps
+            && self.asleep.swap(false, Ordering::Relaxed)
+            && let Some(thread) = self.thread.get()
+        {
+            thread.unpark();
         }
     }
 
@@ -244,7 +246,7 @@ pub(crate) mod tests {
         let (release, stuck) = mpsc::channel();
         let (sender, writer) = start("test", 8, Stuck(stuck), number).unwrap();
         let taken = (0..1000).filter(|i| sender.send(*i)).count();
-        assert!(taken < 1000 && taken >= 8, "{taken}");
+        assert!((8..1000).contains(&taken), "{taken}");
         assert_eq!(sender.dropped(), 1000 - taken as u64);
         drop(release);
         drop(writer);

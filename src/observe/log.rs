@@ -31,7 +31,7 @@ pub fn init() -> Result<LogGuard, String> {
         })
         .unwrap_or(("default", "info".into()));
     let (filter, wrong) = filter(&text);
-    let (sender, writer) = lines::start("log", QUEUE, std::io::stderr(), append)
+    let (sender, writer) = lines::start("log", QUEUE, std::io::stderr(), formatter())
         .map_err(|e| format!("cannot start the log: {e}"))?;
     subscriber(sender, filter)
         .try_init()
@@ -66,7 +66,12 @@ fn subscriber(
         .finish()
 }
 
-fn append(line: &Vec<u8>, dropped: u64, out: &mut Vec<u8>) {
+/// How a queued line reaches the buffer.
+fn formatter() -> impl FnMut(&Vec<u8>, u64, &mut Vec<u8>) + Send {
+    |line, dropped, out| append(line, dropped, out)
+}
+
+fn append(line: &[u8], dropped: u64, out: &mut Vec<u8>) {
     if dropped > 0 {
         let _ = writeln!(
             out,
@@ -126,7 +131,7 @@ mod tests {
     #[test]
     fn an_event_is_one_json_line() {
         let memory = Memory::default();
-        let (sender, writer) = lines::start("test", 16, memory.clone(), append).unwrap();
+        let (sender, writer) = lines::start("test", 16, memory.clone(), formatter()).unwrap();
         let (filter, wrong) = filter("info,tidegate=debug");
         assert_eq!(wrong, None);
         tracing::subscriber::with_default(subscriber(sender, filter), || {

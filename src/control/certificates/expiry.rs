@@ -2,6 +2,7 @@
 
 use super::facts::Facts;
 use super::pem;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 /// Days before the end at which a warning is due.
@@ -79,6 +80,33 @@ impl Expiry {
     }
 }
 
+/// Tells of each threshold once: a caller looks every hour or so, and logs what [`due`](Self::due) gives.
+#[derive(Debug, Default)]
+pub struct Watch {
+    /// By file, subject and end (a renewed certificate is another one): the threshold last told.
+    told: HashMap<(PathBuf, String, i64), i64>,
+}
+
+impl Watch {
+    /// Warnings that have become due since the last call.
+    pub fn due(&mut self, ends: &[Expiry], unix_now: i64) -> Vec<String> {
+        let key = |end: &Expiry| (end.file.clone(), end.subject.clone(), end.not_after);
+        let current: HashSet<_> = ends.iter().map(key).collect();
+        // What is no longer in use is forgotten, so that the map is no larger than the list.
+        self.told.retain(|key, _| current.contains(key));
+        let mut warnings = Vec::new();
+        for end in ends {
+            let Some(threshold) = end.threshold(unix_now) else {
+                continue;
+            };
+            if self.told.insert(key(end), threshold) != Some(threshold) {
+                warnings.extend(end.warning(unix_now));
+            }
+        }
+        warnings
+    }
+}
+
 /// Seconds since 1970 by the system's clock.
 pub fn unix_now() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
@@ -88,6 +116,23 @@ pub fn unix_now() -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_threshold_is_told_once_and_a_renewed_certificate_anew() {
+        let end = |days: i64| Expiry {
+            file: "c.pem".into(),
+            subject: "CN=x".into(),
+            not_before: 0,
+            not_after: days * DAY,
+        };
+        let mut watch = Watch::default();
+        let told: Vec<i64> = (0..110)
+            .filter(|day| !watch.due(&[end(100)], day * DAY).is_empty())
+            .collect();
+        assert_eq!(told, [70, 86, 93, 99, 101]);
+        assert_eq!(watch.due(&[end(110)], 109 * DAY).len(), 1);
+        assert_eq!(watch.told.len(), 1);
+    }
 
     #[test]
     fn warnings_begin_thirty_days_before() {

@@ -6,7 +6,9 @@ use super::reader::{At, Section};
 use super::{AccessLog, ConnectorConfig, GatewayAddress, PoolLimits, TlsFiles};
 use crate::control::certificates::connector_id;
 use crate::control::certificates::pem;
-use crate::control::settings::{IdField, PublishedCa, SiteDocument, SiteSettings, serial_key};
+use crate::control::settings::{
+    IdField, MAX_REVISION, PublishedCa, SiteDocument, SiteSettings, serial_key,
+};
 use std::path::{Path, PathBuf};
 use toml::de::DeValue;
 
@@ -42,8 +44,8 @@ pub fn read(top: &Section<'_>) -> Option<ConnectorConfig> {
 
     let gateways = read_gateways(top);
     let (settings, routes) = {
-        let settings = read_site(top);
-        let (routes, published) = super::routes::read(top, !settings.client_ca.is_empty());
+        let (settings, names_a_ca) = read_site(top);
+        let (routes, published) = super::routes::read(top, names_a_ca);
         (
             SiteDocument {
                 site: settings,
@@ -239,15 +241,17 @@ fn read_gateways(top: &Section<'_>) -> Vec<GatewayAddress> {
     gateways
 }
 
-fn read_site(top: &Section<'_>) -> SiteSettings {
+/// The settings, and whether they name a CA at all: one that cannot be read is told once.
+fn read_site(top: &Section<'_>) -> (SiteSettings, bool) {
     let section = top.section("site");
     let source = section.source();
     let revision = section
-        .integer("revision", 0..=u64::MAX)
+        .integer("revision", 0..=MAX_REVISION)
         .map_or(1, |at| at.value);
     let mut client_ca: Vec<PublishedCa> = Vec::new();
-    for item in section.items("client_ca") {
-        let Some(ca) = read_ca(&section, &item) else {
+    let items = section.items("client_ca");
+    for item in &items {
+        let Some(ca) = read_ca(&section, item) else {
             continue;
         };
         if client_ca.iter().any(|other| other.name == ca.name) {
@@ -320,12 +324,13 @@ fn read_site(top: &Section<'_>) -> SiteSettings {
         );
     }
     let texts = |list: Vec<At<String>>| list.into_iter().map(|at| at.value).collect();
-    SiteSettings {
+    let settings = SiteSettings {
         revision,
         client_ca,
         deny_serials: texts(deny_serials),
         deny_clients: texts(deny_clients),
-    }
+    };
+    (settings, !items.is_empty())
 }
 
 /// `{ name, file, id }`, or a bare path, then named after its file.

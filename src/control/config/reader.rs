@@ -76,9 +76,15 @@ impl Source {
 
     /// Parses the whole text; syntax errors become complaints, and what could be read is returned all the same.
     pub fn parse(&self) -> Spanned<DeTable<'_>> {
-        let (table, errors) = DeTable::parse_recoverable(&self.text);
+        let (table, mut errors) = DeTable::parse_recoverable(&self.text);
+        errors.sort_by_key(|error| error.span().map_or(0, |span| span.start));
+        let mut last = None;
         for error in errors {
             let line = self.line(error.span().unwrap_or(0..0).start);
+            // What follows an error on its line or the next is mostly its echo: an open bracket makes every line wrong.
+            if last.replace(line).is_some_and(|last| line <= last + 1) {
+                continue;
+            }
             let text = error.message().lines().collect::<Vec<_>>().join("; ");
             let hint = if text.contains("duplicate key") {
                 "a key or table stands once; a list of tables is written [[name]]"
@@ -155,18 +161,28 @@ pub struct Section<'a> {
     name: String,
     line: usize,
     table: Option<&'a DeTable<'a>>,
+    /// Something else stands in the table's place: that is told already, and what it lacks is not.
+    misread: bool,
     asked: RefCell<Vec<&'static str>>,
+    /// Required keys that are absent, with their hints.
+    missing: RefCell<Vec<(&'static str, String)>>,
 }
 
 impl<'a> Section<'a> {
-    pub fn top(source: &'a Source, table: &'a DeTable<'a>) -> Self {
+    fn new(source: &'a Source, name: String, line: usize, table: Option<&'a DeTable<'a>>) -> Self {
         Self {
             source,
-            name: String::new(),
-            line: 1,
-            table: Some(table),
+            name,
+            line,
+            table,
+            misread: false,
             asked: RefCell::default(),
+            missing: RefCell::default(),
         }
+    }
+
+    pub fn top(source: &'a Source, table: &'a DeTable<'a>) -> Self {
+        Self::new(source, String::new(), 1, Some(table))
     }
 
     pub fn source(&self) -> &'a Source {
@@ -178,8 +194,9 @@ impl<'a> Section<'a> {
         self.line
     }
 
+    /// False when the table is absent; something else in its place counts as present, and is told of.
     pub fn is_present(&self) -> bool {
-        self.table.is_some()
+        self.table.is_some() || self.misread
     }
 
     fn find(&self, key: &'static str) -> Option<(usize, &'a Spanned<DeValue<'a>>)> {
@@ -214,14 +231,8 @@ impl<'a> Section<'a> {
 
     /// Complains when a key that must be there is not.
     pub fn require<T>(&self, key: &'static str, value: Option<At<T>>, hint: &str) -> Option<At<T>> {
-        if value.is_none() && self.find(key).is_none() {
-            let place = if self.name.is_empty() {
-                "the file".into()
-            } else {
-                self.name.clone()
-            };
-            self.source
-                .error(self.line, format!("{place} needs `{key}`"), hint);
+        if value.is_none() && self.find(key).is_none() && !self.misread {
+            self.missing.borrow_mut().push((key, hint.to_string()));
         }
         value
     }
@@ -349,13 +360,7 @@ impl<'a> Section<'a> {
         } else {
             format!("`{key}`")
         };
-        let inner = |line, table| Section {
-            source: self.source,
-            name: name.clone(),
-            line,
-            table,
-            asked: RefCell::default(),
-        };
+        let inner = |line, table| Section::new(self.source, name.clone(), line, table);
         let Some((line, value)) = self.find(key) else {
             return inner(self.line, None);
         };
@@ -372,7 +377,9 @@ impl<'a> Section<'a> {
                     format!("`{key}` is {}, not a table", a_type(other)),
                     hint,
                 );
-                inner(line, None)
+                let mut section = inner(line, None);
+                section.misread = true;
+                section
             }
         }
     }
@@ -407,22 +414,15 @@ impl<'a> Section<'a> {
 
     /// A table met as an item of a list.
     pub fn inner(&self, key: &str, line: usize, table: &'a DeTable<'a>) -> Section<'a> {
-        let name = format!("[[{key}]]");
-        Section {
-            source: self.source,
-            name,
-            line,
-            table: Some(table),
-            asked: RefCell::default(),
-        }
+        Section::new(self.source, format!("[[{key}]]"), line, Some(table))
     }
 }
 
 impl Drop for Section<'_> {
     fn drop(&mut self) {
         let asked = self.asked.take();
-        let Some(table) = self.table else { return };
-        for (name, value) in table.iter() {
+        let mut mistyped = Vec::new();
+        for (name, value) in self.table.iter().flat_map(|table| table.iter()) {
             let key: &str = name.get_ref();
             if asked.contains(&key) {
                 continue;
@@ -431,18 +431,26 @@ impl Drop for Section<'_> {
                 DeValue::Table(_) => "table",
                 _ => "key",
             };
-            let place = if self.name.is_empty() {
-                String::new()
-            } else {
-                format!(" in {}", self.name)
+            let place = match self.name.as_str() {
+                "" => String::new(),
+                name => format!(" in {name}"),
             };
-            let hint = match closest(key, asked.iter().copied()) {
+            let near = closest(key, asked.iter().copied());
+            let hint = match near {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("known here: {}", asked.join(", ")),
             };
+            mistyped.extend(near);
             let line = self.source.line(name.span().start);
-            self.source
-                .error(line, format!("unknown {what} `{key}`{place}"), hint);
+            let text = format!("unknown {what} `{key}`{place}");
+            self.source.error(line, text, hint);
+        }
+        // A key that was most likely mistyped is told once, where it stands.
+        for (key, hint) in self.missing.take() {
+            if !mistyped.contains(&key) {
+                let text = format!("{} needs `{key}`", self.name);
+                self.source.error(self.line, text, hint);
+            }
         }
     }
 }
@@ -517,9 +525,7 @@ fn distance(a: &str, b: &str) -> usize {
     for (i, row) in rows.iter_mut().enumerate() {
         row[0] = i;
     }
-    for j in 0..=b.len() {
-        rows[0][j] = j;
-    }
+    rows[0] = (0..=b.len()).collect();
     for i in 1..=a.len() {
         for j in 1..=b.len() {
             let replace = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);

@@ -336,3 +336,50 @@ fn methods_are_case_sensitive() {
     let (_, route) = snapshot.sites[0].routes.find(b"/a/").unwrap();
     assert!(route.allows_method(b"CCM_POST") && !route.allows_method(b"get"));
 }
+
+/// A publication as random as the property wants it: who, which revision, which settings, which routes.
+type Step = (u8, u64, u8, Vec<u8>);
+
+proptest::proptest! {
+    /// Whatever is published in whatever order: numbers grow by one for each change, a refused document changes
+    /// nothing, the settings in force are those of the highest revision, first come, and the table is the union of
+    /// the documents in force.
+    #[test]
+    fn publications_keep_the_rules(steps in proptest::collection::vec(
+        (0u8..3, 0u64..4, 0u8..3, proptest::collection::vec(0u8..5, 0..4)), 1..25,
+    )) {
+        let ids = ["a", "b", "c"];
+        let mut registry = Registry::new(&[site("main", &["*"], &[])]);
+        let mut force: Option<(u64, u8)> = None;
+        let mut routes: [Vec<u8>; 3] = Default::default();
+        let steps: Vec<Step> = steps;
+        for (who, revision, settings, mut paths) in steps {
+            paths.sort();
+            paths.dedup();
+            let mut document = document(revision, &[]);
+            document.site.deny_serials = vec![format!("{:x}", settings + 1)];
+            document.routes = paths.iter().map(|p| route(&format!("/r{p}/"))).collect();
+            let (bytes, hash) = document.encode();
+            let before = registry.current();
+            let result = registry.publish("main", ids[usize::from(who)], hash, &bytes);
+            let refused = force.is_some_and(|(r, s)| r == revision && s != settings);
+            proptest::prop_assert_eq!(result.is_err(), refused);
+            let now = registry.current();
+            if refused {
+                proptest::prop_assert!(Arc::ptr_eq(&before, &now));
+                continue;
+            }
+            if force.is_none_or(|(r, _)| revision > r) {
+                force = Some((revision, settings));
+            }
+            routes[usize::from(who)] = paths;
+            proptest::prop_assert!(now.number == before.number + 1 || Arc::ptr_eq(&before, &now));
+            proptest::prop_assert_eq!(now.sites[0].revision, force.map_or(0, |(r, _)| r));
+            for path in 0..5u8 {
+                let serving = serving(&now, &format!("/r{path}/x")).unwrap_or_default();
+                let expected = routes.iter().filter(|of| of.contains(&path)).count();
+                proptest::prop_assert_eq!(serving.len(), expected);
+            }
+        }
+    }
+}

@@ -9,8 +9,9 @@ use crate::control::certificates::facts::{self, Facts};
 use crate::control::certificates::pem;
 use crate::control::settings::{IdField, SiteSettings, serial_key, sha256};
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
+use rustls::pki_types::{CertificateDer, SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
 use std::collections::HashSet;
+use std::sync::LazyLock;
 use std::time::Duration;
 use webpki::{EndEntityCert, Error, KeyUsage, VerifiedPath};
 
@@ -20,6 +21,13 @@ pub const MAX_CHAIN: usize = 10;
 pub const MAX_CLIENT_ID_BYTES: usize = 128;
 /// CA certificates of one site, all entries together.
 pub const MAX_ANCHORS: usize = 512;
+
+/// What the handshake's provider can verify: ECDSA, Ed25519, RSA from 2048 bits; no SHA-1.
+static ALGORITHMS: LazyLock<&[&dyn SignatureVerificationAlgorithm]> = LazyLock::new(|| {
+    aws_lc_rs::default_provider()
+        .signature_verification_algorithms
+        .all
+});
 
 /// Client certificates' trust of one site.
 #[derive(Debug, Default)]
@@ -42,7 +50,8 @@ struct Authority {
     path_length: Option<u32>,
 }
 
-/// A verdict that a shard may cache by (leaf SHA-256, snapshot number).
+/// A verdict that a shard may cache by (leaf SHA-256, snapshot number): `Accepted` until its `not_after`, `Revoked` as
+/// long as the snapshot lasts, `Rejected` for a minute at most, since a certificate that is not valid yet will be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     Accepted(ClientIdentity),
@@ -162,9 +171,7 @@ impl Trust {
         let seconds = Duration::from_secs(u64::try_from(unix_now).unwrap_or(0));
         let path = certificate
             .verify_for_usage(
-                aws_lc_rs::default_provider()
-                    .signature_verification_algorithms
-                    .all,
+                &ALGORITHMS,
                 &self.anchors,
                 &intermediates,
                 UnixTime::since_unix_epoch(seconds),

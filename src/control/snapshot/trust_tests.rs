@@ -28,6 +28,11 @@ fn trust(ca: &Ca) -> Trust {
     Trust::new(&settings(&[("corp", ca, IdField::DnsSan)])).unwrap()
 }
 
+/// A chain of one.
+fn one(leaf: &Vec<u8>) -> &[Vec<u8>] {
+    std::slice::from_ref(leaf)
+}
+
 #[track_caller]
 fn accepted(verdict: Verdict) -> ClientIdentity {
     match verdict {
@@ -48,7 +53,7 @@ fn rejected(verdict: Verdict, reason: &str) {
 fn a_good_leaf_is_its_dns_name() {
     let root = ca("root");
     let leaf = leaf("pc1.corp.example", &root, |_| {});
-    let identity = accepted(trust(&root).judge(&[leaf.clone()], NOW));
+    let identity = accepted(trust(&root).judge(one(&leaf), NOW));
     assert_eq!(identity.client_id, "cert:corp/pc1.corp.example");
     assert_eq!(identity.device, "pc1.corp.example");
     assert_eq!(identity.cert_hash, hex(&sha256(&leaf)));
@@ -61,9 +66,9 @@ fn the_certificates_dates_are_kept() {
     let root = ca("root");
     let trust = trust(&root);
     let leaf = leaf("pc1", &root, |_| {});
-    rejected(trust.judge(&[leaf.clone()], END + 1), "expired");
-    rejected(trust.judge(&[leaf.clone()], BEGIN - 1), "not valid yet");
-    accepted(trust.judge(&[leaf.clone()], END));
+    rejected(trust.judge(one(&leaf), END + 1), "expired");
+    rejected(trust.judge(one(&leaf), BEGIN - 1), "not valid yet");
+    accepted(trust.judge(one(&leaf), END));
     accepted(trust.judge(&[leaf], BEGIN));
 }
 
@@ -140,7 +145,7 @@ fn foreign_and_self_signed_certificates_are_rejected() {
     );
     let other_name = ca("other");
     let by_other = leaf("pc1", &other_name, |_| {});
-    rejected(trust.judge(&[by_other.clone()], NOW), "no published CA");
+    rejected(trust.judge(one(&by_other), NOW), "no published CA");
     // Bringing the foreign CA along makes nobody trust it.
     rejected(
         trust.judge(&[by_other, other_name.der().to_vec()], NOW),
@@ -246,7 +251,7 @@ fn the_id_is_the_field_that_the_ca_asks_for() {
     });
     let id = |field| {
         let trust = Trust::new(&settings(&[("corp", &root, field)])).unwrap();
-        accepted(trust.judge(&[leaf.clone()], NOW)).client_id
+        accepted(trust.judge(one(&leaf), NOW)).client_id
     };
     assert_eq!(id(IdField::DnsSan), "cert:corp/pc1.corp");
     assert_eq!(id(IdField::Cn), "cert:corp/Alice Smith");
@@ -266,10 +271,10 @@ fn without_a_dns_name_the_cn_stands_in_and_without_both_nobody() {
         p.subject_alt_names.clear();
         p.distinguished_name = rcgen::DistinguishedName::new();
     });
-    rejected(trust(&root).judge(&[nameless.clone()], NOW), "no DNS name");
+    rejected(trust(&root).judge(one(&nameless), NOW), "no DNS name");
     for (field, reason) in [(IdField::Cn, "no CN"), (IdField::UriSan, "no URI")] {
         let trust = Trust::new(&settings(&[("corp", &root, field)])).unwrap();
-        rejected(trust.judge(&[nameless.clone()], NOW), reason);
+        rejected(trust.judge(one(&nameless), NOW), reason);
     }
 }
 
