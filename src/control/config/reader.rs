@@ -46,7 +46,11 @@ impl Source {
         Ok(Self::from_text(file, text))
     }
 
-    pub fn from_text(file: &Path, text: String) -> Self {
+    pub fn from_text(file: &Path, mut text: String) -> Self {
+        // Editors of Windows begin a file with a byte order mark.
+        if text.starts_with('\u{feff}') {
+            text.drain(..'\u{feff}'.len_utf8());
+        }
         let lines = std::iter::once(0)
             .chain(
                 text.bytes()

@@ -629,6 +629,36 @@ fn an_open_key_is_warned_of() {
 }
 
 #[test]
+fn an_rsa_certificate_is_warned_of() {
+    let lab = Lab::new();
+    let ca = crate::control::testing::ca("lab");
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();
+    let der = crate::control::testing::leaf_with_key("localhost", &ca, &key, |params| {
+        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
+        params.not_after = rcgen::date_time_ymd(2090, 1, 1);
+    });
+    lab.folder.write(
+        "server.pem",
+        &crate::control::certificates::pem::canonical(&[der.into()]),
+    );
+    lab.folder.write("server.key", &key.serialize_pem());
+    let (_, warnings) = lab
+        .gateway(GATEWAY)
+        .unwrap_or_else(|c| panic!("{}", lines(&c)));
+    let rsa = |c: &Complaint| c.text.contains("RSA key") && c.hint.contains("ECDSA");
+    assert!(warnings.iter().any(rsa), "{}", lines(&warnings));
+}
+
+#[test]
+fn a_file_of_windows_is_read_alike() {
+    let lab = Lab::new();
+    let text = format!("\u{feff}{}", GATEWAY.replace('\n', "\r\n"));
+    good(lab.gateway(&text));
+    let wrong = text.replace("instance = 2", "instance = 99");
+    assert_eq!(lab.gateway(&wrong).unwrap_err()[0].line, 4);
+}
+
+#[test]
 fn auth_any_is_taken_where_there_is_a_ca() {
     let lab = Lab::new();
     let plan = good(lab.connector(&CONNECTOR.replace("auth = \"none\"", "auth = \"any\"")));

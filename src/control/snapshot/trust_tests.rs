@@ -62,6 +62,32 @@ fn a_good_leaf_is_its_dns_name() {
 }
 
 #[test]
+fn every_algorithm_of_the_provider_is_taken_for_ca_and_leaf() {
+    let rsa = || KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();
+    let keys = [
+        KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap(),
+        KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap(),
+        KeyPair::generate_for(&rcgen::PKCS_ECDSA_P521_SHA512).unwrap(),
+        KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap(),
+        rsa(),
+    ];
+    let leaf_key = rsa();
+    for key in keys {
+        let algorithm = format!("{:?}", key.algorithm());
+        let root = Ca::self_signed(ca_params("root"), key).unwrap();
+        let own = leaf("pc1", &root, |_| {});
+        let with_rsa = leaf_with_key("pc1", &root, &leaf_key, |_| {});
+        for leaf in [own, with_rsa] {
+            let verdict = trust(&root).judge(&[leaf], NOW);
+            assert!(
+                matches!(verdict, Verdict::Accepted(_)),
+                "{algorithm}: {verdict:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn the_certificates_dates_are_kept() {
     let root = ca("root");
     let trust = trust(&root);
