@@ -14,6 +14,17 @@ fn attacked(id: u16) -> (Ours, Ours) {
     ours_only(suite(id), client_config(&[suite(id)], false))
 }
 
+/// No site at all.
+fn nobody() -> Arc<dyn crate::wire::tls::ChooseConfig> {
+    struct Nobody;
+    impl crate::wire::tls::ChooseConfig for Nobody {
+        fn choose(&self, _sni: Option<&str>) -> Option<Arc<ServerConfig>> {
+            None
+        }
+    }
+    Arc::new(Nobody)
+}
+
 /// The victim fails with `text`, and its alert reaches the attacker.
 fn expect(victim: &mut Ours, attacker: &mut Ours, text: &str, alert: AlertDescription) {
     let error = victim.error.as_ref().expect("no error");
@@ -66,6 +77,7 @@ fn not_tls_at_all() {
     for (bytes, text) in cases {
         let sides = [
             Ours::server(server_config(all_suites())),
+            Ours::new(Connection::server_by_name(&nobody())),
             Ours::client(client_config(all_suites(), false)),
         ];
         for mut ours in sides {
@@ -87,6 +99,9 @@ fn a_header_that_lies_is_refused_at_once() {
         let mut ours = Ours::server(server_config(all_suites()));
         ours.receive(&header);
         assert!(ours.error.unwrap().peer, "{header:?}");
+        let mut ours = Ours::new(Connection::server_by_name(&nobody()));
+        ours.receive(&header);
+        assert!(ours.error.is_none_or(|error| error.peer), "{header:?}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! Mutated bytes, by the thousand: nothing panics, and nothing that was not sent is ever taken for data.
 
 use super::*;
+use crate::wire::tls::ChooseConfig;
 
 const SEED: u64 = 0x7ee5_1de6;
 
@@ -35,6 +36,14 @@ fn mutate(bytes: &mut Vec<u8>, random: &mut fastrand::Rng) {
     }
 }
 
+struct Only(Arc<ServerConfig>);
+
+impl ChooseConfig for Only {
+    fn choose(&self, _sni: Option<&str>) -> Option<Arc<ServerConfig>> {
+        Some(self.0.clone())
+    }
+}
+
 /// Flights of handshakes, either side, some of them altered.
 #[test]
 fn handshakes_survive_mutation() {
@@ -51,10 +60,13 @@ fn handshakes_survive_mutation() {
         let which = random.usize(..suites.len());
         let (mut ours, mut peer) = if random.bool() {
             let peer = rustls::ClientConnection::new(clients[which].clone(), name()).unwrap();
-            (
-                Ours::new(Connection::server(&servers[which]).unwrap()),
-                Peer::new(peer.into()),
-            )
+            let ours = if random.bool() {
+                Connection::server(&servers[which]).unwrap()
+            } else {
+                let choices: Arc<dyn ChooseConfig> = Arc::new(Only(servers[which].clone()));
+                Connection::server_by_name(&choices)
+            };
+            (Ours::new(ours), Peer::new(peer.into()))
         } else {
             let peer = rustls::ServerConnection::new(servers[which].clone()).unwrap();
             (

@@ -137,7 +137,7 @@ fn key_log_secrets_are_the_traffic_secrets() {
                 (u64::from(tickets > 0), 0)
             );
             let suite = Suite::from_iana(id).unwrap();
-            let secret = |caught: Option<crate::wire::tls::sink::Secret>| {
+            let secret = |caught: Option<Box<crate::wire::tls::sink::Secret>>| {
                 Keys::from_secret(suite, caught.unwrap().as_bytes()).unwrap()
             };
             let (mut tx, mut rx) = (secret(rig.caught.server), secret(rig.caught.client));
