@@ -139,8 +139,8 @@ fn make_pki(program: &Path, dir: &Path) -> Result<(), String> {
     let steps: [(&str, &[&str]); 4] = [
         ("ca.pem", &["init"]),
         ("server.pem", &["server"]),
-        ("cp-1.pem", &["connector", "--id", "cp-1"]),
-        ("device-1.pem", &["client", "--name", "device-1"]),
+        ("cp-1.pem", &["connector", "cp-1"]),
+        ("device-1.pem", &["client", "device-1"]),
     ];
     for (made, arguments) in steps {
         if dir.join(made).exists() {

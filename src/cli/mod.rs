@@ -49,11 +49,21 @@ struct ConfigFile {
 pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Demo(options) => demo::run(&options),
-        Command::Pki { command } => exit(crate::control::pki::run(command)),
+        Command::Pki { command } => pki(&command),
         Command::Gateway(file) => crate::gateway::server::run(&file.config),
         Command::Connector(file) => crate::connector::server::run(&file.config),
         Command::Check(file) => exit(crate::control::check::run(&file.config)),
         Command::Load { command } => load::run(command),
+    }
+}
+
+fn pki(command: &crate::control::pki::Command) -> ExitCode {
+    match crate::control::pki::run(command, &mut std::io::stdout().lock()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tidegate pki: {error}");
+            ExitCode::FAILURE
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::control::certificates::{load_roots, provider};
 use crate::control::config::TlsFiles;
+use crate::ring::Verbs;
 use crate::shard::fleet;
 use crate::wire::tls;
 use rustls::pki_types::ServerName;
@@ -105,9 +106,9 @@ pub fn requests(options: Options) -> Result<bool, String> {
     let (results_in, results) = mpsc::sync_channel::<Measured>(shards);
     let total = options.connections;
     let made = job.clone();
-    let fleet = fleet::start::<(), _>("load", shards, 16, move |start| {
+    let fleet = fleet::start::<(), _>("load", shards, 16, move |ring, start| {
         let own = total / shards + usize::from(start.index < total % shards);
-        Ok(Requests::new(made.clone(), own, start.ring_now, results_in.clone()))
+        Ok(Requests::new(made.clone(), own, ring.now(), results_in.clone()))
     })?;
 
     let mut processes: Vec<Process> =

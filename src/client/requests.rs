@@ -7,7 +7,7 @@ use crate::wire::http1::{self, ClientEvent, Framing};
 use crate::wire::record::{Layout, Outgoing};
 use crate::wire::timer::Wheel;
 use crate::wire::tls::{self, Step};
-use crate::wire::{Field, Put};
+use crate::wire::Field;
 use hdrhistogram::Histogram;
 use rustls::pki_types::ServerName;
 use std::collections::BTreeMap;
@@ -279,7 +279,7 @@ impl Requests {
                 }
             }
             None => match connection.out.take() {
-                Some(out) => out.into_buffer(),
+                Some(out) => out.into_clear_text(),
                 None => return,
             },
         };

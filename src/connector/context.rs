@@ -59,7 +59,7 @@ impl Context {
             dirty_links: Vec::new(),
             dirty_upstreams: Vec::new(),
             resolver,
-            stats: ShardStats::default(),
+            stats: ShardStats::new(u32::from(shard)),
             random: fastrand::Rng::with_seed(seed),
             settings_accepted: vec![false; plan.gateways.len()],
             owners: Vec::new(),

@@ -54,7 +54,7 @@ pub fn begin<R: Verbs>(
     cx: &mut Context,
     ring: &mut R,
 ) -> Result<usize, Refusal> {
-    cx.stats.requests += 1;
+    cx.stats.streams_opened += 1;
     let plan = cx.plan.clone();
     if exchanges.len() >= EXCHANGES_MAX {
         return Err((ResetCode::Overloaded, "too many requests at this connector".into()));
@@ -118,7 +118,9 @@ pub fn begin<R: Verbs>(
         joined.put(target);
         &joined
     };
-    let host = Field { name: b"Host", value: head.host };
+    // HTTP/1.0 may name no host, and HTTP/1.1 to the upstream must.
+    let own = plan.endpoints[endpoint as usize].host.as_bytes();
+    let host = Field { name: b"Host", value: if head.host.is_empty() { own } else { head.host } };
     let id = Field { name: b"Tidegate-Request-Id", value: head.request_id };
     let expect = head.expect_continue.then_some(Field { name: b"Expect", value: b"100-continue" });
     let mut fields = [host].into_iter().chain(head.fields).chain([id]).chain(expect);
@@ -348,7 +350,7 @@ pub fn received<R: Verbs>(
     let Upstream { http, state } = upstream;
     state.progress = cx.now;
     state.answered = true;
-    cx.stats.bytes_from_upstreams += input.len() as u64;
+    cx.stats.upstream_bytes_in += input.len() as u64;
     let mut used = 0;
     let Some(link) = links.get_mut(exchange.link) else { return Outcome::Continue };
     loop {
@@ -440,7 +442,7 @@ pub fn repeat<R: Verbs>(
     cx: &mut Context,
     ring: &mut R,
 ) -> Result<(), Refusal> {
-    cx.stats.upstream_repeated += 1;
+    cx.stats.requests_retried += 1;
     let key = dial(dead.state.endpoint, exchange.route, upstreams, cx, ring)?;
     let Some(upstream) = upstreams.get_mut(key) else { return Ok(()) };
     // The core has sent this request and awaits its answer: only the socket beneath is new.

@@ -2,7 +2,7 @@
 
 use crate::ring::{SocketId, Verbs};
 use crate::wire::record::Outgoing;
-use crate::wire::relay::{Hello, PROTOCOL_VERSION, Session, SessionLimits};
+use crate::wire::relay::{self, Hello, Session, SessionLimits};
 use crate::wire::tls;
 use std::time::Instant;
 
@@ -77,7 +77,7 @@ pub fn say_hello(tls: &tls::Connection, session: &mut Session<u32>, state: &mut 
         incarnation: cx.plan.incarnation,
         link_index: target.shard,
         wanted_shard: target.shard,
-        versions: (PROTOCOL_VERSION, PROTOCOL_VERSION),
+        versions: (relay::VERSION, relay::VERSION),
     };
     let mut out = cx.outgoing(tls.layout());
     session.send_hello(&hello, &mut out);
@@ -109,8 +109,7 @@ pub fn flush<R: Verbs>(link: &mut Link, cx: &mut Context, ring: &mut R) -> Resul
         state.out = Some(cx.outgoing(tls.layout()));
     }
     if !bytes.is_empty() {
-        cx.stats.link_sends += 1;
-        cx.stats.bytes_to_links += bytes.len() as u64;
+        cx.stats.relay_bytes_out += bytes.len() as u64;
         ring.send(state.socket, bytes);
     }
     Ok(())

@@ -1,8 +1,9 @@
 //! One connector process: config to plan, shards, the resolver thread, admin, signals.
 
 use crate::control::certificates::connector_config;
+use crate::control::certificates::expiry::Expiry;
 use crate::control::config::{self, ConnectorConfig};
-use crate::observe::metrics::ShardStats;
+use crate::observe::metrics::{Gauge, ShardStats};
 use crate::observe::process;
 use crate::ring::Verbs;
 use crate::shard::fleet;
@@ -77,7 +78,9 @@ fn serve(config: &ConnectorConfig) -> Result<(), String> {
         admin = ?config.admin, "started"
     );
     let shards = fleet.senders.clone();
-    process::admin_until_signal(config.admin, Arc::new(Source { shards: shards.clone() }))?;
+    let expiry = Expiry::of_file(&config.tls.certificate).unwrap_or_default();
+    let source = Source { shards: shards.clone(), expiry };
+    process::admin_until_signal(config.admin, Arc::new(source))?;
     tracing::info!(seconds = DRAIN.as_secs(), "draining");
     for shard in &shards {
         let _ = shard.send(Message::Drain(Instant::now() + DRAIN));
@@ -88,6 +91,7 @@ fn serve(config: &ConnectorConfig) -> Result<(), String> {
 /// What admin shows of a connector.
 struct Source {
     shards: Vec<Sender<Message>>,
+    expiry: Vec<Expiry>,
 }
 
 impl process::Source for Source {
@@ -96,17 +100,21 @@ impl process::Source for Source {
     }
 
     /// A connector is ready when every link it wants is up and its settings were accepted.
-    fn ready(&self, stats: &[ShardStats]) -> Result<String, String> {
+    fn ready(&self, stats: &[ShardStats]) -> Result<(), Vec<String>> {
         if stats.len() < self.shards.len() {
-            return Err("a shard does not answer".into());
+            return Err(vec!["a shard does not answer".into()]);
         }
-        let (up, wanted) = stats.iter().fold((0, 0), |(up, wanted), s| (up + s.links_up, wanted + s.links_wanted));
+        let (up, wanted) = stats.iter().fold((0, 0), |(up, wanted), s| (up + s.links, wanted + s.links_wanted));
         if up == 0 || up < wanted {
-            return Err(format!("{up} of {wanted} links are up"));
+            return Err(vec![format!("{up} of {wanted} links are up")]);
         }
         if stats.iter().all(|stats| stats.settings_accepted == 0) {
-            return Err("no gateway has accepted the settings".into());
+            return Err(vec!["no gateway has accepted the settings".into()]);
         }
-        Ok(format!("{up} of {wanted} links are up"))
+        Ok(())
+    }
+
+    fn gauges(&self) -> Vec<Gauge> {
+        self.expiry.iter().map(Gauge::certificate_expiry).collect()
     }
 }

@@ -237,11 +237,11 @@ impl Connector {
         } else {
             self.target_lost(target, lasted, link.state.refused);
         }
-        self.cx.stats.links = self.links.len() as u64;
+        self.cx.stats.links_lost += u64::from(lasted.is_some());
     }
 
     fn link_received<R: Verbs>(&mut self, ring: &mut R, key: usize, mut buf: RecvBuf) {
-        self.cx.stats.bytes_from_links += buf.len() as u64;
+        self.cx.stats.relay_bytes_in += buf.len() as u64;
         let mut used = 0;
         loop {
             let Connector { links, upstreams, exchanges, cx, .. } = self;
@@ -277,12 +277,13 @@ impl Connector {
         tracing::info!(
             gateway = %self.cx.plan.gateways[gateway].address.host, instance, shard, of = ready.shards, "link ready"
         );
-        self.cx.stats.links_ready += 1;
+        self.cx.stats.links_opened += 1;
         // One link per instance carries the settings, and only when the gateway has others.
         if shard == 0 {
             let plan = self.cx.plan.clone();
             if ready.settings_hash == plan.document_hash {
                 self.cx.settings_accepted[gateway] = true;
+                self.cx.stats.settings_accepted += 1;
             } else if let Some((session, out)) = link.session() {
                 session.publish(plan.document_hash, plan.document.clone(), out);
             }
@@ -357,7 +358,8 @@ impl Connector {
     fn fail_exchange<R: Verbs>(&mut self, ring: &mut R, key: usize, refusal: exchange::Refusal) {
         let Some(exchange) = self.exchanges.get(key) else { return };
         tracing::debug!(code = ?refusal.0, reason = refusal.1, "request failed");
-        self.cx.stats.upstream_errors += 1;
+        self.cx.stats.errors.add(code_name(refusal.0));
+        self.cx.stats.streams_reset += 1;
         if let Some(link) = self.links.get_mut(exchange.link) {
             if let Some((session, out)) = link.session() {
                 session.reset(exchange.stream, refusal.0, &refusal.1, out);
@@ -572,12 +574,11 @@ impl Connector {
             Message::Shards { gateway, instance, shards } => self.learn_shards(gateway, instance, shards),
             Message::Stats(reply) => {
                 self.cx.stats.streams = self.exchanges.len() as u64;
-                self.cx.stats.links = self.links.len() as u64;
-                self.cx.stats.links_up = self.links.iter().filter(|(_, l)| l.state.phase == link::Phase::Ready).count() as u64;
+                self.cx.stats.links = self.links.iter().filter(|(_, l)| l.state.phase == link::Phase::Ready).count() as u64;
                 self.cx.stats.links_wanted = self.cx.targets.len() as u64;
-                self.cx.stats.upstream_connections = self.upstreams.len() as u64;
-                self.cx.stats.stalled_bytes = ring.stalled_bytes() as u64;
-                self.cx.stats.settings_accepted = u64::from(self.cx.settings_accepted.iter().all(|accepted| *accepted));
+                self.cx.stats.upstream_idle = self.cx.pools.iter().map(|pool| pool.idle() as u64).sum();
+                self.cx.stats.upstream_active = self.upstreams.len() as u64 - self.cx.stats.upstream_idle;
+                self.cx.stats.memory_charged = ring.stalled_bytes() as u64;
                 let _ = reply.try_send(self.cx.stats.clone());
             }
             Message::Drain(deadline) => {
@@ -595,6 +596,22 @@ impl Connector {
 
 /// What a record's frames led to: an error ends the link; READY is handled by the shard.
 type FramesOutcome = (Result<(), String>, Option<relay::Ready>);
+
+/// A reset's counter.
+fn code_name(code: ResetCode) -> &'static str {
+    match code {
+        ResetCode::Refused => "refused",
+        ResetCode::Cancelled => "cancelled",
+        ResetCode::UpstreamRefused => "upstream_refused",
+        ResetCode::UpstreamTimeout => "upstream_timeout",
+        ResetCode::UpstreamBroken => "upstream_broken",
+        ResetCode::NotPublished => "not_published",
+        ResetCode::BodyTooLarge => "body_too_large",
+        ResetCode::Overloaded => "overloaded",
+        ResetCode::Protocol => "protocol",
+        ResetCode::Internal => "internal",
+    }
+}
 
 /// What the session is told once an event's borrow has ended.
 enum Then {
@@ -652,6 +669,7 @@ fn frames<R: Verbs>(
             Event::Published { accepted, text, .. } => {
                 let gateway = cx.targets[state.target].gateway;
                 cx.settings_accepted[gateway] = accepted;
+                *(if accepted { &mut cx.stats.settings_accepted } else { &mut cx.stats.settings_refused }) += 1;
                 if accepted {
                     tracing::info!(gateway = %cx.plan.gateways[gateway].address.host, "settings accepted");
                 } else {
@@ -659,14 +677,8 @@ fn frames<R: Verbs>(
                 }
                 Then::Nothing
             }
-            Event::RoundTrip(time) => {
-                cx.stats.link_round_trip_us = time.as_micros() as u64;
-                Then::Nothing
-            }
-            Event::GoAway { .. } => {
-                cx.stats.links_going_away += 1;
-                Then::Nothing
-            }
+            // A gateway that goes away opens no more streams; its port is dialled again when the link has ended.
+            Event::RoundTrip(_) | Event::GoAway { .. } => Then::Nothing,
             Event::Hello(_) | Event::Head { .. } | Event::Publish { .. } => {
                 return (Err("the gateway sent what only a connector sends".into()), ready);
             }

@@ -118,11 +118,11 @@ pub fn flush<R: Verbs>(upstream: &mut Upstream, cx: &mut Context, ring: &mut R) 
         return;
     }
     if let Some(out) = state.out.take() {
-        let bytes = out.into_buffer();
+        let bytes = out.into_clear_text();
         if bytes.is_empty() {
             cx.recycle(bytes);
         } else {
-            cx.stats.bytes_to_upstreams += bytes.len() as u64;
+            cx.stats.upstream_bytes_out += bytes.len() as u64;
             ring.send(socket, bytes);
         }
     }

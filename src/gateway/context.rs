@@ -2,7 +2,7 @@
 
 use crate::control::publication::Published;
 use crate::control::snapshot::Snapshot;
-use crate::observe::access::Access;
+use crate::observe::access::AccessSender;
 use crate::observe::metrics::ShardStats;
 use crate::wire::record::{Layout, Outgoing};
 use crate::wire::timer::Wheel;
@@ -20,6 +20,8 @@ use super::relay::{self, SiteLinks};
 const POOL_BUFFERS: usize = 256;
 const POOL_BUFFER_BYTES: usize = 160 * 1024;
 const POOL_EXCHANGES: usize = 1024;
+/// Connector names remembered for log lines.
+const CONNECTORS_MAX: usize = 65_536;
 
 /// The shard's world; see the fields.
 pub struct Context {
@@ -30,7 +32,8 @@ pub struct Context {
     pub unix_now: i64,
     /// The wall clock when it was last read.
     unix_at: (Instant, Duration),
-    connector_names: Vec<String>,
+    connector_names: Vec<Arc<str>>,
+    site_names: Vec<Arc<str>>,
     pub published: Arc<Published<Snapshot>>,
     pub snapshot: Arc<Snapshot>,
     pub snapshot_version: u64,
@@ -45,7 +48,8 @@ pub struct Context {
     pub resume: Vec<usize>,
     pub per_address: HashMap<IpAddr, u32>,
     pub stats: ShardStats,
-    pub access: Access,
+    /// None: the access log is off.
+    pub access: Option<AccessSender>,
     /// Response bytes that wait in exchanges, for the memory cap.
     pub buffered: usize,
     pub pressure: bool,
@@ -61,7 +65,7 @@ impl Context {
         shard: u16,
         now: Instant,
         published: Arc<Published<Snapshot>>,
-        access: Access,
+        access: Option<AccessSender>,
         seed: u64,
     ) -> Context {
         let (snapshot_version, snapshot) = (published.version(), published.get());
@@ -72,6 +76,7 @@ impl Context {
             unix_now: 0,
             unix_at: (now, Duration::ZERO),
             connector_names: Vec::new(),
+            site_names: plan.site_names.iter().map(|name| name.as_str().into()).collect(),
             published,
             snapshot,
             snapshot_version,
@@ -83,7 +88,7 @@ impl Context {
             dirty_links: Vec::new(),
             resume: Vec::new(),
             per_address: HashMap::new(),
-            stats: ShardStats::default(),
+            stats: ShardStats::new(u32::from(shard)),
             access,
             buffered: 0,
             pressure: false,
@@ -118,23 +123,30 @@ impl Context {
         self.unix_now = since.as_secs() as i64;
     }
 
-    /// Milliseconds since 1970.
-    pub fn unix_ms(&self) -> u64 {
+    /// Microseconds since 1970.
+    pub fn unix_us(&self) -> i64 {
         let (at, since) = self.unix_at;
-        (since + self.now.saturating_duration_since(at)).as_millis() as u64
+        (since + self.now.saturating_duration_since(at)).as_micros() as i64
+    }
+
+    pub fn site_name(&self, site: u32) -> Arc<str> {
+        self.site_names.get(site as usize).cloned().unwrap_or_default()
     }
 
     /// Remembers a connector's name by its index, for log lines.
     pub fn note_connector(&mut self, index: u32, name: &str) {
         let index = index as usize;
-        if index >= self.connector_names.len() {
-            self.connector_names.resize(index + 1, String::new());
+        if index >= CONNECTORS_MAX {
+            return;
         }
-        self.connector_names[index] = name.to_owned();
+        if index >= self.connector_names.len() {
+            self.connector_names.resize(index + 1, Arc::default());
+        }
+        self.connector_names[index] = name.into();
     }
 
-    pub fn connector_name(&self, index: u32) -> String {
-        self.connector_names.get(index as usize).cloned().unwrap_or_default()
+    pub fn connector_name(&self, index: u32) -> Option<Arc<str>> {
+        self.connector_names.get(index as usize).cloned()
     }
 
     /// A number that tells one connection or link from another under the same key.
@@ -185,13 +197,10 @@ impl Context {
         }
     }
 
-    /// Looks for a newer snapshot: one atomic load when there is none.
-    pub fn refresh_snapshot(&mut self) {
-        let version = self.published.version();
-        if version != self.snapshot_version {
-            self.snapshot = self.published.get();
-            self.snapshot_version = version;
-        }
+    /// Looks for a newer snapshot: one atomic load when there is none. True when there was.
+    pub fn refresh_snapshot(&mut self) -> bool {
+        let newer = self.published.newer(&mut self.snapshot_version);
+        newer.map(|snapshot| self.snapshot = snapshot).is_some()
     }
 }
 

@@ -2,13 +2,12 @@
 //! process share about links (identities, hand-over, the way to the control plane).
 
 use crate::shard::mesh;
-use crate::wire::relay::incarnation::{Decision, Incarnations};
-use crate::wire::relay::{Event, Hello, PROTOCOL_VERSION, Ready, Session, SessionLimits};
+use crate::wire::relay::{self, Decision, Event, Hello, Incarnations, Ready, Session, SessionLimits, refusal};
 use crate::wire::tls::{self, Step};
 use slab::Slab;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::sync::{Mutex, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use super::client::Client;
@@ -23,18 +22,6 @@ use super::shard::Message;
 pub const LINKS_MAX: usize = 4096;
 /// Handshake and HELLO must be there within this time.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
-/// `wanted_shard`: any will do.
-pub const ANY_SHARD: u16 = 0xffff;
-
-/// Refusal codes of a session, as the connector logs them.
-pub mod refusal {
-    pub const VERSION: u16 = 1;
-    pub const IDENTITY: u16 = 2;
-    pub const SITE: u16 = 3;
-    pub const DUPLICATE: u16 = 4;
-    pub const RETIRED: u16 = 5;
-    pub const OVERLOADED: u16 = 6;
-}
 
 /// Limits of a session on the gateway's side.
 pub fn limits() -> SessionLimits {
@@ -73,7 +60,7 @@ pub type LinkKey = (u16, usize, u32);
 
 /// What the shards of one process share about links. Touched when a link comes or goes, never by a request.
 pub struct Shared {
-    pub incarnations: Mutex<Incarnations<LinkKey>>,
+    pub incarnations: Arc<Mutex<Incarnations<LinkKey>>>,
     pub shards: Vec<mesh::Sender<Message>>,
     pub control: mpsc::SyncSender<Publication>,
     pub names: ConnectorNames,
@@ -106,7 +93,7 @@ impl Shared {
 
     pub fn link_closed(&self, link: &Link, shard: u16, now: Instant) {
         if let (Some(hello), Ok(mut incarnations)) = (&link.state.hello, self.incarnations.lock()) {
-            incarnations.closed(hello, (shard, link.state.key, link.state.stamp), now);
+            incarnations.leave(&hello.connector, (shard, link.state.key, link.state.stamp), now);
         }
     }
 }
@@ -216,6 +203,7 @@ fn frames(
                 }
             }
             Some(Event::Reset { token, code, text, .. }) => {
+                cx.stats.streams_reset += 1;
                 if let Some(client) = clients.get_mut(token as usize) {
                     response::reset(client, Fault::of_reset(code), text, cx);
                 }
@@ -224,11 +212,9 @@ fn frames(
                 publish((cx.shard, state.key, state.stamp), state.site, state.hello.as_ref(), &mut state.document, hash, total, offset, bytes, shared)?;
             }
             Some(Event::Refused { text, .. }) => return Err(format!("the connector ended the session: {text}")),
-            Some(Event::GoAway { .. }) => {
-                // The session opens no more streams by itself; those open are finished.
-                cx.stats.links_going_away += 1;
-            }
-            Some(Event::RoundTrip(time)) => cx.stats.link_round_trip_us = time.as_micros() as u64,
+            // The session opens no more streams by itself; those open are finished.
+            Some(Event::GoAway { .. }) => {}
+            Some(Event::RoundTrip(_)) => {}
             Some(Event::Ready(_) | Event::Open { .. } | Event::Published { .. }) => {
                 return Err("the connector sent what only a gateway sends".into());
             }
@@ -292,8 +278,8 @@ pub fn hello(link: &mut Link, said: Hello, cx: &mut Context, shared: &Shared) ->
         cx.mark_link(&mut link.state);
         Next::Continue
     };
-    if !(said.versions.0..=said.versions.1).contains(&PROTOCOL_VERSION) {
-        let text = format!("this gateway speaks TGR/{PROTOCOL_VERSION} only");
+    if !(said.versions.0..=said.versions.1).contains(&relay::VERSION) {
+        let text = format!("this gateway speaks TGR/{} only", relay::VERSION);
         return refuse(link, refusal::VERSION, text, cx);
     }
     if said.connector != link.state.certificate_name {
@@ -301,15 +287,15 @@ pub fn hello(link: &mut Link, said: Hello, cx: &mut Context, shared: &Shared) ->
             "the connector calls itself `{}` and its certificate is for `{}`",
             said.connector, link.state.certificate_name
         );
-        return refuse(link, refusal::IDENTITY, text, cx);
+        return refuse(link, refusal::FORBIDDEN, text, cx);
     }
     let Some(site) = cx.plan.site_names.iter().position(|name| *name == said.site) else {
-        return refuse(link, refusal::SITE, format!("this gateway has no site `{}`", said.site), cx);
+        return refuse(link, refusal::UNKNOWN_SITE, format!("this gateway has no site `{}`", said.site), cx);
     };
     let allowed = &cx.plan.site_connectors[site];
     if !allowed.is_empty() && !allowed.contains(&said.connector) {
         let text = format!("site `{}` is not served by connector `{}`", said.site, said.connector);
-        return refuse(link, refusal::SITE, text, cx);
+        return refuse(link, refusal::FORBIDDEN, text, cx);
     }
     if said.wanted_shard != cx.shard && said.wanted_shard < cx.plan.shards {
         link.state.phase = Phase::Moving;
@@ -318,18 +304,16 @@ pub fn hello(link: &mut Link, said: Hello, cx: &mut Context, shared: &Shared) ->
     }
     let key = (cx.shard, link.state.key, link.state.stamp);
     let Ok(mut incarnations) = shared.incarnations.lock() else { return Next::Ended };
-    let decision = incarnations.hello(&said, key, cx.now);
+    let decision =
+        incarnations.arrive(&said.connector, said.incarnation, said.link_index, cx.shard, key, cx.now);
     drop(incarnations);
     match decision {
-        Decision::Refuse => {
-            let text = format!(
-                "duplicate_connector_id: two connectors call themselves `{}` and replace each other",
-                said.connector
-            );
-            return refuse(link, refusal::DUPLICATE, text, cx);
+        Decision::Refuse(code) => {
+            let text = format!("two connectors call themselves `{}` and replace each other", said.connector);
+            return refuse(link, code, text, cx);
         }
-        Decision::Accept { retire } => {
-            for (shard, link, stamp) in retire {
+        Decision::Accept { replace, retire } => {
+            for (shard, (_, link, stamp)) in replace.into_iter().chain(retire) {
                 if let Some(shard) = shared.shards.get(usize::from(shard)) {
                     let _ = shard.send(Message::Retire { link, stamp });
                 }
@@ -341,7 +325,7 @@ pub fn hello(link: &mut Link, said: Hello, cx: &mut Context, shared: &Shared) ->
     state.connector = (shared.names)(&said.connector);
     state.phase = Phase::Ready;
     let ready = Ready {
-        version: PROTOCOL_VERSION,
+        version: relay::VERSION,
         features: 0,
         instance: cx.plan.instance,
         boot_id: cx.plan.boot_id,
@@ -356,7 +340,8 @@ pub fn hello(link: &mut Link, said: Hello, cx: &mut Context, shared: &Shared) ->
     cx.note_connector(state.connector, &said.connector);
     state.hello = Some(said);
     cx.sites[site].add(state.connector, state.key);
-    cx.stats.links_ready += 1;
+    cx.stats.links_opened += 1;
+    cx.stats.links += 1;
     cx.mark_link(state);
     Next::Ready
 }

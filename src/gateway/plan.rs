@@ -4,8 +4,6 @@ use crate::control::config::AccessLog;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::route::SiteMap;
-
 /// Clocks of client connections.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
@@ -32,7 +30,6 @@ pub struct Plan {
     pub shards: u16,
     pub server_tls: Arc<rustls::ServerConfig>,
     pub relay_tls: Arc<rustls::ServerConfig>,
-    pub sites: SiteMap,
     pub site_names: Vec<String>,
     /// Per site: connector ids that may serve it; empty: any.
     pub site_connectors: Vec<Vec<String>>,

@@ -140,6 +140,7 @@ pub fn open(
         if let Some(stream) = session.open(client as u32, head, fields, out) {
             let connector = *connector;
             site_links.next = at + 1;
+            cx.stats.streams_opened += 1;
             mark(links, key, cx);
             return Opened::On { link: key, stream, connector };
         }
@@ -178,8 +179,7 @@ pub fn flush<R: Verbs>(link: &mut Link, cx: &mut Context, ring: &mut R) -> Resul
         state.out = Some(cx.outgoing(tls.layout()));
     }
     if !bytes.is_empty() {
-        cx.stats.link_sends += 1;
-        cx.stats.bytes_to_links += bytes.len() as u64;
+        cx.stats.relay_bytes_out += bytes.len() as u64;
         ring.send(state.socket, bytes);
     }
     Ok(())

@@ -95,7 +95,6 @@ fn first(
     links: &mut Slab<Link>,
     cx: &mut Context,
 ) -> Result<(), Failure> {
-    cx.stats.requests += 1;
     exchange.line.put(head.method);
     exchange.line.put(b" ");
     exchange.method_len = head.method.len();
@@ -120,11 +119,8 @@ fn begin(
     links: &mut Slab<Link>,
     cx: &mut Context,
 ) -> Result<(), Failure> {
-    let plan = cx.plan.clone();
     let snapshot = cx.snapshot.clone();
-    let site = plan
-        .sites
-        .of_request(state.sni.as_deref(), head.host)
+    let site = route::site(&snapshot, state.sni.as_deref(), head.host)
         .map_err(|fault| (fault, "the host name belongs to no site, or to another than the TLS server name".into()))?;
     exchange.site = site;
     let mut scratch = Vec::new();
@@ -216,7 +212,6 @@ fn body<R: Verbs>(
 ) -> Result<(), Failure> {
     // After an early answer the rest of the body is read and dropped.
     let Some(exchange) = state.exchange.as_mut() else { return Ok(()) };
-    cx.stats.bytes_from_clients += bytes.len() as u64;
     exchange.body_in += bytes.len() as u64;
     if exchange.body_in > exchange.max_body {
         return Err((Fault::BodyTooLarge, format!("the route takes {} bytes at most", exchange.max_body)));

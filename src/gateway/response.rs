@@ -1,13 +1,14 @@
 //! An answer's way out: relay ▸ http ▸ client; and the answers that the gateway gives itself.
 
-use crate::observe::access::Line;
+use crate::observe::access::Record;
 use crate::wire::Field;
 use crate::wire::http1::{self, Framing};
 use crate::wire::Put;
 use crate::wire::relay::{Body, ResponseHead, StreamId};
 use slab::Slab;
+use std::time::Duration;
 
-use super::client::{Client, Phase, State};
+use super::client::{Client, Exchange, Phase, State};
 use super::context::Context;
 use super::fault::{self, Fault, Who};
 use super::plan::CLIENT_STAGE;
@@ -15,8 +16,11 @@ use super::relay::Link;
 use super::request;
 
 /// A stream whose request is over on the client's side and not on the relay's: the caller resets it.
-#[must_use]
+
 pub type Orphan = Option<(usize, StreamId)>;
+
+/// Status of an exchange whose client left before an answer; never sent.
+pub const CLIENT_GONE: u16 = 499;
 
 /// Response fields that do not travel on: framing is written anew, and our names are ours.
 fn is_dropped(name: &[u8], body: Body) -> bool {
@@ -56,7 +60,6 @@ pub fn data(client: &mut Client, bytes: &[u8], cx: &mut Context) -> usize {
     let Client { http, state, .. } = client;
     let Some(exchange) = state.exchange.as_mut() else { return bytes.len() };
     exchange.body_out += bytes.len() as u64;
-    cx.stats.bytes_to_clients += bytes.len() as u64;
     let out = state.out.get_or_insert_with(|| cx.outgoing(state.layout));
     let taken = if exchange.backlog() == 0 && out.staged() + bytes.len() <= CLIENT_STAGE {
         http.send_data(out, bytes);
@@ -154,10 +157,9 @@ pub fn reset(client: &mut Client, fault: Fault, detail: &str, cx: &mut Context) 
 /// Answers with a fault: a problem document, or a cut when an answer is already on its way.
 pub fn fail(http: &mut http1::Server, state: &mut State, fault: Fault, detail: &str, cx: &mut Context) -> Orphan {
     let row = fault.row();
-    cx.stats.faults[fault as usize] += 1;
+    cx.stats.errors.add(row.code);
     if state.exchange.is_none() {
         state.exchange = Some(cx.exchange());
-        cx.stats.requests += 1;
     }
     let exchange = state.exchange.as_mut()?;
     let orphan = exchange.stream.take();
@@ -205,27 +207,37 @@ pub fn fail(http: &mut http1::Server, state: &mut State, fault: Fault, detail: &
 pub fn close_exchange(state: &mut State, fault: Option<Fault>, cx: &mut Context) {
     let Some(exchange) = state.exchange.take() else { return };
     let took = cx.now.saturating_duration_since(exchange.started);
-    cx.stats.count_response(exchange.status, took);
-    let failed = fault.is_some() || exchange.status >= 500;
-    if cx.access.wants(failed) {
-        let (method, target) = exchange.line.split_at(exchange.method_len.min(exchange.line.len()));
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        cx.access.write(Line {
-            unix_ms: cx.unix_ms(),
-            request_id: exchange.id().to_owned(),
-            address: state.address.to_string(),
-            site: cx.plan.site_names.get(exchange.site as usize).cloned().unwrap_or_default(),
-            method: text(method),
-            path: text(target.strip_prefix(b" ").unwrap_or(target)),
-            status: exchange.status,
-            code: fault.map_or("", |fault| fault.row().code),
-            who: fault.map_or(if exchange.status >= 500 { Who::Upstream.name() } else { "" }, |f| f.row().who.name()),
-            bytes_in: exchange.body_in,
-            bytes_out: exchange.body_out,
-            duration_us: took.as_micros() as u64,
-            client_id: exchange.client_id().to_owned(),
-            connector: cx.connector_name(exchange.connector),
-        });
+    if exchange.status == CLIENT_GONE {
+        cx.stats.requests_aborted += 1;
+    } else {
+        cx.stats.count_response(exchange.status);
+    }
+    cx.stats.request_time.add(took.as_micros() as u64);
+    if cx.plan.access.wants(exchange.status, exchange.id[31].into()) {
+        write_line(state, &exchange, fault, took, cx);
     }
     cx.recycle_exchange(exchange);
+}
+
+/// Hands a record to the access log's thread.
+fn write_line(state: &State, exchange: &Exchange, fault: Option<Fault>, took: Duration, cx: &mut Context) {
+    let (method, target) = exchange.line.split_at(exchange.method_len.min(exchange.line.len()));
+    let target = target.strip_prefix(b" ").unwrap_or(target);
+    let site = cx.site_name(exchange.site);
+    let began_us = cx.unix_us().saturating_sub(took.as_micros() as i64);
+    let mut record = Record::new(began_us, exchange.id(), state.peer.ip().to_canonical(), site, method, target);
+    let upstream_error = if exchange.status >= 500 { Who::Upstream.name() } else { "" };
+    record.status = exchange.status;
+    record.code = fault.map_or("", |fault| fault.row().code);
+    record.who = fault.map_or(upstream_error, |fault| fault.row().who.name());
+    record.bytes_in = exchange.body_in;
+    record.bytes_out = exchange.body_out;
+    record.duration_us = took.as_micros() as u64;
+    record.client_id = Some(exchange.client_id()).filter(|id| !id.is_empty()).map(Into::into);
+    record.connector = cx.connector_name(exchange.connector);
+    if let Some(log) = &cx.access
+        && !log.send(record)
+    {
+        cx.stats.access_log_dropped += 1;
+    }
 }

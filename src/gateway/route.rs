@@ -1,57 +1,28 @@
 //! Stage `route`: which site, which published route, and what may pass. Default deny.
 
-use crate::control::config::SiteConfig;
 use crate::control::snapshot::{Route, Snapshot};
 use crate::wire::http1::Framing;
 
 use super::fault::Fault;
 
-/// Host names to sites, from gateway.toml.
-pub struct SiteMap {
-    exact: Vec<(String, u32)>,
-    /// `.example.com` for `*.example.com`.
-    suffix: Vec<(String, u32)>,
-    any: Option<u32>,
+/// A host name is at most this long (RFC 1035 §2.3.4); a longer one belongs to no site.
+const HOST_MAX: usize = 255;
+
+/// The site of a host name, in any case.
+fn site_of(snapshot: &Snapshot, host: &[u8]) -> Option<usize> {
+    let mut lower = [0; HOST_MAX];
+    let lower = lower.get_mut(..host.len())?;
+    lower.copy_from_slice(host);
+    lower.make_ascii_lowercase();
+    snapshot.site_for(std::str::from_utf8(lower).ok()?)
 }
 
-impl SiteMap {
-    pub fn new(sites: &[SiteConfig]) -> SiteMap {
-        let mut map = SiteMap { exact: Vec::new(), suffix: Vec::new(), any: None };
-        for (index, site) in sites.iter().enumerate() {
-            for host in &site.hosts {
-                let index = index as u32;
-                match host.strip_prefix('*') {
-                    Some("") => map.any = map.any.or(Some(index)),
-                    Some(suffix) => map.suffix.push((suffix.to_ascii_lowercase(), index)),
-                    None => map.exact.push((host.to_ascii_lowercase(), index)),
-                }
-            }
-        }
-        map
-    }
-
-    /// The site of a host name (any case, without port).
-    pub fn find(&self, host: &[u8]) -> Option<u32> {
-        let exact = self.exact.iter().find(|(name, _)| name.as_bytes().eq_ignore_ascii_case(host));
-        let suffix = || {
-            self.suffix.iter().find(|(name, _)| {
-                host.len() > name.len()
-                    && host[host.len() - name.len()..].eq_ignore_ascii_case(name.as_bytes())
-            })
-        };
-        exact.or_else(suffix).map(|(_, index)| *index).or(self.any)
-    }
-
-    /// The site of a request: SNI picks it, and Host must agree (DESIGN §8). Without SNI, Host picks it.
-    pub fn of_request(&self, sni: Option<&str>, host: &[u8]) -> Result<u32, Fault> {
-        let by_host = self.find(without_port(host));
-        match sni {
-            None => by_host.ok_or(Fault::Misdirected),
-            Some(sni) => match (self.find(sni.as_bytes()), by_host) {
-                (Some(a), Some(b)) if a == b => Ok(a),
-                _ => Err(Fault::Misdirected),
-            },
-        }
+/// The site of a request: SNI picks it, and Host must agree (DESIGN §8). Without SNI, Host picks it.
+pub fn site(snapshot: &Snapshot, sni: Option<&str>, host: &[u8]) -> Result<u32, Fault> {
+    let by_host = site_of(snapshot, without_port(host)).ok_or(Fault::Misdirected)?;
+    match sni {
+        Some(sni) if site_of(snapshot, sni.as_bytes()) != Some(by_host) => Err(Fault::Misdirected),
+        _ => Ok(by_host as u32),
     }
 }
 
@@ -79,7 +50,7 @@ pub fn admit<'s>(
         return Err(Fault::NoConnector);
     }
     let (_, route) = site.routes.find(path).ok_or(Fault::NotPublished)?;
-    if !route.methods.is_empty() && !route.methods.iter().any(|m| m.as_bytes() == method) {
+    if !route.allows_method(method) {
         return Err(Fault::MethodNotAllowed);
     }
     if matches!(framing, Framing::Length(n) if n > route.max_body) {
@@ -91,27 +62,46 @@ pub fn admit<'s>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::config::SiteConfig;
+    use crate::control::snapshot::Registry;
+    use std::sync::Arc;
 
-    fn site(name: &str, hosts: &[&str]) -> SiteConfig {
-        SiteConfig { name: name.into(), hosts: hosts.iter().map(|h| h.to_string()).collect(), connectors: vec![] }
+    fn snapshot(sites: &[(&str, &[&str])]) -> Arc<Snapshot> {
+        let sites: Vec<_> = sites
+            .iter()
+            .map(|(name, hosts)| SiteConfig {
+                name: (*name).into(),
+                hosts: hosts.iter().map(|h| (*h).to_owned()).collect(),
+                connectors: vec![],
+            })
+            .collect();
+        Registry::new(&sites).current()
     }
 
     #[test]
     fn sni_and_host_agree_or_the_request_is_misdirected() {
-        let map = SiteMap::new(&[site("a", &["a.example"]), site("b", &["*.b.example"])]);
-        assert_eq!(map.of_request(Some("a.example"), b"A.example:8443"), Ok(0));
-        assert_eq!(map.of_request(None, b"x.b.example"), Ok(1));
-        assert_eq!(map.of_request(Some("a.example"), b"x.b.example"), Err(Fault::Misdirected));
-        assert_eq!(map.of_request(Some("c.example"), b"c.example"), Err(Fault::Misdirected));
-        assert_eq!(map.of_request(None, b"b.example"), Err(Fault::Misdirected), "the suffix needs a label before it");
+        let sites = snapshot(&[("a", &["a.example"]), ("b", &["*.b.example"])]);
+        assert_eq!(site(&sites, Some("a.example"), b"A.example:8443"), Ok(0));
+        assert_eq!(site(&sites, None, b"x.b.example"), Ok(1));
+        assert_eq!(site(&sites, Some("a.example"), b"x.b.example"), Err(Fault::Misdirected));
+        assert_eq!(site(&sites, Some("c.example"), b"c.example"), Err(Fault::Misdirected));
+        assert_eq!(site(&sites, None, b"b.example"), Err(Fault::Misdirected), "the suffix needs a label before it");
+        assert_eq!(site(&sites, None, &[b'a'; 300]), Err(Fault::Misdirected));
     }
 
     #[test]
     fn any_host_takes_what_no_other_site_names() {
-        let map = SiteMap::new(&[site("a", &["a.example"]), site("rest", &["*"])]);
-        assert_eq!(map.of_request(Some("a.example"), b"a.example"), Ok(0));
-        assert_eq!(map.of_request(None, b"127.0.0.1:8443"), Ok(1));
-        assert_eq!(map.of_request(None, b""), Ok(1));
+        let sites = snapshot(&[("a", &["a.example"]), ("rest", &["*"])]);
+        assert_eq!(site(&sites, Some("a.example"), b"a.example"), Ok(0));
+        assert_eq!(site(&sites, None, b"127.0.0.1:8443"), Ok(1));
+        assert_eq!(site(&sites, None, b""), Ok(1));
+    }
+
+    #[test]
+    fn an_unpublished_site_has_no_connector() {
+        let sites = snapshot(&[("a", &["*"])]);
+        let refused = admit(&sites, 0, b"/x", b"GET", Framing::None).err();
+        assert_eq!(refused, Some(Fault::NoConnector));
     }
 
     #[test]

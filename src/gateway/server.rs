@@ -1,18 +1,19 @@
 //! One gateway process: config to plan, shards, the control thread, admin, signals.
 
+use crate::control::certificates::expiry::Expiry;
 use crate::control::certificates::{clients_config, relay_config};
-use crate::control::config::{self, GatewayConfig};
+use crate::control::config::{self, AccessLog, GatewayConfig};
 use crate::control::publication::Published;
 use crate::control::snapshot::{Registry, Snapshot};
-use crate::observe::access::AccessLog;
-use crate::observe::metrics::ShardStats;
+use crate::observe::access;
+use crate::observe::metrics::{Gauge, ShardStats};
 use crate::observe::process;
 use crate::ring::uring::Ring;
 use crate::ring::{ListenOptions, Verbs};
 use crate::shard::fleet;
 use crate::shard::mesh::Sender;
 use crate::wire::http1;
-use crate::wire::relay::incarnation::Incarnations;
+use crate::wire::relay::Incarnations;
 use crate::wire::tls;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -90,7 +91,13 @@ fn serve(config: &GatewayConfig) -> Result<(), String> {
     let published = Arc::new(Published::from_arc(registry.current()));
     let registry = Arc::new(Mutex::new(registry));
     let (control, publications) = mpsc::sync_channel(PUBLICATIONS);
-    let access = AccessLog::start(config.access_log)?;
+    let (access, _access_writer) = match config.access_log {
+        AccessLog::Off => (None, None),
+        _ => {
+            let (sender, writer) = access::to_stdout().map_err(|e| format!("access log: {e}"))?;
+            (Some(sender), Some(writer))
+        }
+    };
     let incarnations = Arc::new(Mutex::new(Incarnations::new()));
 
     let fleet = {
@@ -106,7 +113,7 @@ fn serve(config: &GatewayConfig) -> Result<(), String> {
                     names.lock().map_or(u32::MAX, |mut registry| registry.connector_index(id))
                 }),
             });
-            let (index, access) = (start.index as u16, access.handle());
+            let (index, access) = (start.index as u16, access.clone());
             let cx = Context::new(plan.clone(), index, ring.now(), published.clone(), access, fastrand::u64(..));
             let mut gateway = Gateway::new(cx, shared, start.receiver);
             listen(ring, &config, &mut gateway)?;
@@ -129,7 +136,7 @@ fn serve(config: &GatewayConfig) -> Result<(), String> {
         name = config.name, instance = config.instance, shards = plan.shards,
         clients = ?config.listen_clients, relay = ?config.listen_relay, admin = ?config.admin, "ready"
     );
-    let source = Arc::new(Source { shards: shards.clone(), published });
+    let source = Arc::new(Source { shards: shards.clone(), published, expiry: Expiry::of_file(&config.tls.certificate).unwrap_or_default() });
     process::admin_until_signal(config.admin, source)?;
     tracing::info!(seconds = DRAIN.as_secs(), "draining");
     for shard in &shards {
@@ -191,6 +198,7 @@ fn judge(
 struct Source {
     shards: Vec<Sender<Message>>,
     published: Arc<Published<Snapshot>>,
+    expiry: Vec<Expiry>,
 }
 
 impl process::Source for Source {
@@ -199,12 +207,21 @@ impl process::Source for Source {
     }
 
     /// A gateway is ready when it takes requests; what has no connector is answered so.
-    fn ready(&self, stats: &[ShardStats]) -> Result<String, String> {
+    fn ready(&self, stats: &[ShardStats]) -> Result<(), Vec<String>> {
         if stats.len() < self.shards.len() {
-            return Err("a shard does not answer".into());
+            return Err(vec!["a shard does not answer".into()]);
         }
-        let published = self.published.get().sites.iter().filter(|site| site.published).count();
-        let links: u64 = stats.iter().map(|stats| stats.links).sum();
-        Ok(format!("{published} site(s) published, {links} link(s)"))
+        Ok(())
+    }
+
+    fn gauges(&self) -> Vec<Gauge> {
+        let sites = &self.published.get().sites;
+        let published = sites.iter().map(|site| Gauge {
+            name: "tidegate_site_published",
+            help: "1 when the site has settings.",
+            labels: vec![("site", site.name.clone())],
+            value: if site.published { 1.0 } else { 0.0 },
+        });
+        published.chain(self.expiry.iter().map(Gauge::certificate_expiry)).collect()
     }
 }

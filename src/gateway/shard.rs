@@ -118,8 +118,12 @@ impl Gateway {
         let address = peer.ip().to_canonical();
         let limit = plan.connections_per_address;
         let same = self.cx.per_address.get(&address).copied().unwrap_or(0);
-        if self.clients.len() >= plan.connections || (limit > 0 && same as usize >= limit) || self.draining.is_some() {
-            self.cx.stats.connections_refused += 1;
+        if limit > 0 && same as usize >= limit {
+            self.cx.stats.refused_address += 1;
+            return ring.abort(socket);
+        }
+        if self.clients.len() >= plan.connections || self.draining.is_some() {
+            self.cx.stats.refused_limit += 1;
             return ring.abort(socket);
         }
         let Ok(tls) = tls::Connection::server(&plan.server_tls) else {
@@ -213,6 +217,7 @@ impl Gateway {
         let Gateway { clients, links, cx, .. } = self;
         let Some(client) = clients.get_mut(key) else { return };
         cx.mark_client(&mut client.state);
+        cx.stats.client_bytes_in += buf.len() as u64;
         let mut used = 0;
         loop {
             match client.state.phase {
@@ -228,7 +233,11 @@ impl Gateway {
                 Ok(Step::NeedMore) => return,
                 Ok(Step::Established(established)) => {
                     let state = &mut client.state;
-                    cx.stats.handshake(&established);
+                    if established.resumed {
+                        cx.stats.handshakes_resumed += 1;
+                    } else {
+                        cx.stats.handshakes_full += 1;
+                    }
                     state.phase = Phase::Open;
                     state.head_since = None;
                     state.layout = client.tls.layout();
@@ -250,7 +259,7 @@ impl Gateway {
         if handshake {
             self.cx.stats.handshakes_failed += 1;
         } else {
-            self.cx.stats.record_errors += 1;
+            self.cx.stats.ended_protocol += 1;
         }
         tracing::debug!(client = %client.state.peer, handshake, error = %error.text, "tls failed");
         if client.state.exchange.is_some() || !client.tls.wants_transmit() {
@@ -273,7 +282,7 @@ impl Gateway {
             Phase::Open => match &state.exchange {
                 Some(exchange) if half_close && exchange.request_done => http.close_after_response(),
                 Some(_) => {
-                    self.cx.stats.client_aborts += 1;
+                    self.cx.stats.ended_reset += 1;
                     self.drop_client(ring, key, false);
                 }
                 None => {
@@ -294,7 +303,7 @@ impl Gateway {
         if let Some(exchange) = state.exchange.as_mut() {
             let orphan = exchange.stream.take();
             if exchange.status == 0 {
-                exchange.status = 499;
+                exchange.status = response::CLIENT_GONE;
             }
             request::cancel(orphan, &mut self.links, &mut self.cx);
             response::close_exchange(state, None, &mut self.cx);
@@ -346,7 +355,7 @@ impl Gateway {
                     Ok(bytes) if bytes.is_empty() => cx.recycle(bytes),
                     Ok(bytes) => {
                         state.progress = cx.now;
-                        cx.stats.client_sends += 1;
+                        cx.stats.client_bytes_out += bytes.len() as u64;
                         ring.send(socket, bytes);
                     }
                     Err(error) => {
@@ -355,7 +364,7 @@ impl Gateway {
                     }
                 }
             } else if let Some(out) = staged {
-                cx.recycle(out.into_buffer());
+                cx.recycle(out.into_empty());
             }
         }
         if !ring.send_in_flight(socket) {
@@ -410,7 +419,7 @@ impl Gateway {
             }
             Phase::Closing | Phase::Draining | Phase::Broken => return self.drop_client(ring, key, false),
             Phase::Open if sending => {
-                cx.stats.stalled_clients += 1;
+                cx.stats.ended_body_timeout += 1;
                 return self.drop_client(ring, key, false);
             }
             Phase::Open => match &state.exchange {
@@ -441,7 +450,7 @@ impl Gateway {
             link.state.unread.extend_from_slice(&buf);
             return;
         }
-        self.cx.stats.bytes_from_links += buf.len() as u64;
+        self.cx.stats.relay_bytes_in += buf.len() as u64;
         self.link_input(ring, key, &mut buf);
     }
 
@@ -505,7 +514,7 @@ impl Gateway {
                 response::reset(client, Fault::ConnectorLost, "the link to the connector was lost", &mut self.cx);
             }
         }
-        self.cx.stats.links = self.links.len() as u64;
+        self.cx.stats.links -= u64::from(ready);
     }
 
     fn flush_link<R: Verbs>(&mut self, ring: &mut R, key: usize) {
@@ -568,10 +577,10 @@ impl Gateway {
 
     fn message<R: Verbs>(&mut self, ring: &mut R, message: Message) {
         match message {
+            // Read before the messages were.
             Message::Snapshot => {}
             Message::Adopt(moving) => self.adopt(ring, *moving),
             Message::Published { link, stamp, hash, accepted, text } => {
-                self.cx.refresh_snapshot();
                 if let Some(link) = self.links.get_mut(link).filter(|link| link.state.stamp == stamp) {
                     if let Some((session, out)) = link.session() {
                         session.send_published(hash, accepted, &text, out);
@@ -585,9 +594,11 @@ impl Gateway {
                 }
             }
             Message::Stats(reply) => {
-                self.cx.stats.stalled_bytes = ring.stalled_bytes() as u64;
+                self.cx.stats.stalled_bytes = self.cx.buffered as u64;
                 self.cx.stats.streams = self.links.iter().map(|(_, link)| u64::from(link.session.streams())).sum();
-                self.cx.stats.buffered_bytes = self.cx.buffered as u64;
+                self.cx.stats.requests_open = self.clients.iter().filter(|(_, c)| c.state.exchange.is_some()).count() as u64;
+                self.cx.stats.requests_held = self.cx.held.len() as u64;
+                self.cx.stats.memory_charged = (self.cx.buffered + ring.stalled_bytes()) as u64;
                 let _ = reply.try_send(self.cx.stats.clone());
             }
             Message::Drain(deadline) => self.drain(ring, deadline),
@@ -650,7 +661,7 @@ impl Gateway {
         stalled.sort_unstable();
         let mut to_free = self.cx.plan.memory / 10;
         for (_, key, backlog) in stalled {
-            self.cx.stats.shed_clients += 1;
+            self.cx.stats.streams_evicted += 1;
             self.drop_client(ring, key, false);
             to_free = to_free.saturating_sub(backlog);
             if to_free == 0 {
@@ -671,6 +682,7 @@ const STAMP_BITS: u32 = u32::MAX;
 impl<R: Verbs> Service<R> for Gateway {
     fn handle(&mut self, ring: &mut R, event: Event) {
         self.cx.now = ring.now();
+        self.tick(ring);
         match event {
             Event::Accepted { listener, socket, peer } => {
                 match self.doors.iter().find(|(id, _)| *id == listener).map(|(_, door)| *door) {
@@ -715,8 +727,11 @@ impl<R: Verbs> Service<R> for Gateway {
 
     fn end_turn(&mut self, ring: &mut R) {
         self.cx.now = ring.now();
-        self.cx.refresh_snapshot();
         self.tick(ring);
+        if self.cx.refresh_snapshot() {
+            let Gateway { clients, links, cx, .. } = self;
+            request::retry_held(clients, links, cx, ring);
+        }
         while let Some(message) = self.mesh.receive() {
             self.message(ring, message);
         }

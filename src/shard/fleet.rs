@@ -4,8 +4,9 @@
 use crate::ring::Verbs;
 use crate::ring::uring::Ring;
 use std::sync::{Arc, mpsc};
+use std::{io, thread};
 
-use super::executor::{self, Service};
+use super::executor::{Service, Shard, ShardError, ShardSpec};
 use super::mesh::{self, Receiver, Sender};
 
 /// What a shard is given to begin with.
@@ -19,10 +20,11 @@ pub struct Start<M> {
 /// The running shards.
 pub struct Fleet<M> {
     pub senders: Vec<Sender<M>>,
-    handles: Vec<executor::Handle>,
+    shards: Vec<Shard>,
 }
 
-/// Starts `shards` threads; `make` builds each one's service on its own thread, listeners included.
+/// Starts `shards` threads; `make` builds each one's service on its own thread, listeners included. A shard that breaks
+/// later ends the process: what the others believe of it would not be true any more.
 pub fn start<M, S>(
     name: &str,
     shards: usize,
@@ -36,54 +38,68 @@ where
     let make = Arc::new(make);
     let mut addresses = Vec::new();
     let mut everybody = Vec::new();
-    let mut began = Vec::new();
-    let mut handles = Vec::new();
+    let mut starters = Vec::new();
     for index in 0..shards {
         let (address_out, address) = mpsc::sync_channel(1);
         let (siblings_out, siblings) = mpsc::sync_channel::<Vec<Sender<M>>>(1);
-        let (began_out, begun) = mpsc::sync_channel::<Result<(), String>>(1);
         let make = make.clone();
-        let build = move |ring: &mut Ring| -> Result<S, String> {
+        let build = move |ring: &mut Ring| -> io::Result<S> {
+            let given_up = || io::Error::other("another shard could not start");
             let (sender, receiver) = mesh::channel(queue, ring.waker());
-            let given_up = || "another shard could not start".to_owned();
             address_out.send(sender).map_err(|_| given_up())?;
             let siblings = siblings.recv().map_err(|_| given_up())?;
-            let made = make(ring, Start { index, receiver, siblings });
-            let _ = began_out.send(made.as_ref().map(|_| ()).map_err(Clone::clone));
-            made
+            make(ring, Start { index, receiver, siblings }).map_err(io::Error::other)
         };
-        handles.push(executor::spawn(&format!("{name}-{index}"), index, build)?);
+        let spec = ShardSpec {
+            core: Some(index),
+            on_exit: Some(Box::new(watch)),
+            ..ShardSpec::new(&format!("{name}-{index}"))
+        };
+        // Each start waits for its shard, and the shards wait for each other: so they start side by side.
+        let starter = thread::Builder::new().name("starter".into()).spawn(move || spec.run(build));
+        starters.push(starter.map_err(|error| format!("no thread: {error}"))?);
         addresses.push(address);
         everybody.push(siblings_out);
-        began.push(begun);
     }
-    let mut senders = Vec::new();
-    for (index, address) in addresses.iter().enumerate() {
-        match address.recv() {
-            Ok(sender) => senders.push(sender),
-            Err(_) => {
-                // Its thread ended before it had a mailbox: the handle knows why.
-                drop(everybody);
-                let why = handles.swap_remove(index).join().err();
-                return Err(why.unwrap_or_else(|| format!("shard {index} ended at its start")));
-            }
+    let senders: Vec<_> = addresses.iter().map_while(|address| address.recv().ok()).collect();
+    if senders.len() == shards {
+        for siblings in &everybody {
+            let _ = siblings.send(senders.clone());
         }
     }
-    for siblings in &everybody {
-        let _ = siblings.send(senders.clone());
+    drop(everybody);
+    let mut running = Vec::new();
+    let mut wrong = Vec::new();
+    for starter in starters {
+        match starter.join() {
+            Ok(Ok(shard)) => running.push(shard),
+            Ok(Err(error)) => wrong.push(error.to_string()),
+            Err(_) => wrong.push("a starter panicked".into()),
+        }
     }
-    for (index, begun) in began.iter().enumerate() {
-        begun.recv().map_err(|_| format!("shard {index} ended at its start"))??;
+    // Of several, the one that is not merely another's consequence.
+    let first = wrong.iter().find(|text| !text.contains("another shard could not start")).or(wrong.first());
+    match first {
+        Some(error) => Err(error.clone()),
+        None => Ok(Fleet { senders, shards: running }),
     }
-    Ok(Fleet { senders, handles })
+}
+
+/// A shard ended: well, or the process ends with it.
+fn watch(name: &str, result: &Result<(), ShardError>) {
+    if let Err(error) = result {
+        tracing::error!(shard = name, %error, "a shard broke");
+        eprintln!("tidegate: {name}: {error}");
+        std::process::exit(70);
+    }
 }
 
 impl<M> Fleet<M> {
     /// Waits until every shard has ended; the first failure.
     pub fn join(self) -> Result<(), String> {
         let mut outcome = Ok(());
-        for handle in self.handles {
-            outcome = outcome.and(handle.join());
+        for shard in self.shards {
+            outcome = outcome.and(shard.join().map_err(|error| error.to_string()));
         }
         outcome
     }

@@ -60,6 +60,11 @@ impl Intake {
         self.held.len() - self.pos
     }
 
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.held.capacity()
+    }
+
     pub(super) fn view<'a>(&'a self, lent: Lent, input: &'a [u8]) -> &'a [u8] {
         match lent {
             Lent::Held(range) => &self.held[range],

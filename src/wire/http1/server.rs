@@ -118,6 +118,10 @@ impl Server {
     pub fn held(&self) -> usize {
         self.intake.kept()
     }
+    #[cfg(test)]
+    pub(super) fn buffer_capacity(&self) -> usize {
+        self.intake.capacity()
+    }
     /// No request is open and nothing is buffered: the connection is idle between requests.
     pub fn is_idle(&self) -> bool {
         self.exchange.turn == Turn::Idle && self.intake.kept() == 0

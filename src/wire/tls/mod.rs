@@ -1,19 +1,61 @@
-//! TLS without I/O: rustls's unbuffered API does the handshake, then its keys are taken over and `wire::record`
+//! TLS without I/O: rustls's unbuffered API does the handshake, then its keys are taken over and [`wire::record`]
 //! carries the data (DESIGN §4).
+//!
+//! ```text
+//!            handshake.rs                takeover                 traffic.rs
+//! records ─▶ rustls, one record at a time ─▶ keys, sequence numbers ─▶ open in place ─▶ Step::Data
+//!            flights of rustls ◀── transmit ──▶ KeyUpdate · data sealed in place · close_notify
+//! ```
+//!
+//! Invariants worth naming:
+//! - rustls sees the handshake up to the end of one record at a time and nothing behind Finished; whatever follows
+//!   Finished in `input` is opened here, with the sequence numbers that rustls handed out.
+//! - A TLS 1.3 server connection keeps its two traffic secrets and nothing of rustls. They come through the key log of
+//!   the config (`sink.rs`), and are used only if they give the very keys that rustls extracted.
+//! - A TLS 1.3 client connection keeps its `KernelConnection`: only that can store session tickets.
+//! - After the handshake come data, alerts, KeyUpdate, and from a server NewSessionTicket. Anything else is a fatal alert:
+//!   no renegotiation, no early data, no client certificate after the handshake.
+//! - A connection that waits holds no buffer: a partial record is stored only as far as it came, and the store is freed
+//!   with its record. [`Connection::park`] drops the expanded keys too.
+//!
+//! What never happens here: sockets, clocks (rustls's own ticket and certificate dates apart), decisions about who may
+//! come in. The handshake proves possession of a key only ([`verifier::PossessionOnly`]).
+//!
+//! Every `ServerConfig` must have gone through [`prepare_server_config`] and every `ClientConfig` through
+//! [`prepare_client_config`]; `Connection::server` and `Connection::client` refuse others.
+//!
+//! [`wire::record`]: crate::wire::record
 
-use crate::wire::record::{Layout, Outgoing};
-use rustls::pki_types::ServerName;
-use std::sync::Arc;
+mod alert;
+mod assembly;
+mod config;
+mod connection;
+mod error;
+mod handshake;
+mod sink;
+mod sniff;
+pub mod tickets;
+mod traffic;
+pub mod verifier;
 
-/// What the handshake established. Copied out of rustls; the client's chain is given once and then dropped.
+pub use config::{prepare_client_config, prepare_server_config};
+pub use connection::Connection;
+pub use error::TlsError;
+
+#[cfg(test)]
+mod tests;
+
+/// What the handshake established. Copied out of rustls; the peer's chain is given once and then dropped.
 #[derive(Debug, Default)]
 pub struct Established {
     pub tls12: bool,
+    /// The cipher suite's name in the IANA registry.
     pub suite: &'static str,
     pub resumed: bool,
+    /// Server side: the name that the client asked for, in lower case.
     pub sni: Option<Box<str>>,
     pub alpn: Option<Box<[u8]>>,
-    /// DER, end entity first; empty when the peer gave none.
+    /// DER, end entity first; empty when the peer gave none. A resumed session has that of its first handshake.
     pub peer_chain: Vec<Vec<u8>>,
 }
 
@@ -30,57 +72,9 @@ pub enum Step<'a> {
     Closed,
 }
 
-/// Why a connection cannot go on. When the peer can be told, an alert is already in `poll_transmit`.
-#[derive(Debug)]
-pub struct TlsError {
-    /// True when the peer's bytes are at fault (counted), false when it is ours.
-    pub peer: bool,
-    /// One line for a log, e.g. `bad record mac`, `peer sent fatal alert: unknown ca`.
-    pub text: String,
-    /// The alert that the peer sent us, if that is what ended it.
-    pub received_alert: Option<u8>,
-}
+/// Most bytes that a peer may send until the handshake is complete. A chain of certificates is 3–10 KB; rustls takes
+/// single messages of up to 64 KiB.
+pub const MAX_HANDSHAKE_BYTES: usize = 128 * 1024;
 
-/// A TLS connection, server or client side, handshake and traffic.
-pub struct Connection {}
-
-impl Connection {
-    pub fn server(config: &Arc<rustls::ServerConfig>) -> Result<Self, TlsError> {
-        todo!()
-    }
-    pub fn client(config: &Arc<rustls::ClientConfig>, name: ServerName<'static>) -> Result<Self, TlsError> {
-        todo!()
-    }
-    /// Takes ciphertext from `input[*used..]`, advances `*used`, returns one step. Call until `NeedMore`, `Closed` or an
-    /// error. Records are opened in place.
-    pub fn next<'a>(&'a mut self, input: &'a mut [u8], used: &mut usize) -> Result<Step<'a>, TlsError> {
-        todo!()
-    }
-    pub fn is_established(&self) -> bool {
-        todo!()
-    }
-    /// How this connection's records are laid out; meaningful once established.
-    pub fn layout(&self) -> Layout {
-        todo!()
-    }
-    /// True when `transmit` would give bytes even with an empty `Outgoing` (handshake flight, alert, key update answer,
-    /// close_notify).
-    pub fn wants_transmit(&self) -> bool {
-        todo!()
-    }
-    /// Ends `out`: control bytes first (handshake flight, alerts, KeyUpdate), then the application data of `out`, sealed in
-    /// place. Returns the bytes to send as one buffer (possibly empty), and the send must complete in full before the
-    /// next call (DESIGN §3). `out` is left consumed. Before the handshake is complete only control bytes are given and a
-    /// non-empty `out` is a bug (debug_assert).
-    pub fn transmit(&mut self, out: Outgoing) -> Result<Vec<u8>, TlsError> {
-        todo!()
-    }
-    /// Queues close_notify behind what was transmitted so far.
-    pub fn close(&mut self) {
-        todo!()
-    }
-    /// Asks for new sending keys before the next record (TLS 1.3; no effect on 1.2), and for the peer's if `both`.
-    pub fn update_keys(&mut self, both: bool) {
-        todo!()
-    }
-}
+/// KeyUpdates, tickets, warnings and empty records in a row, without data between, that end a connection.
+pub const MAX_BARREN_RECORDS: u8 = 32;

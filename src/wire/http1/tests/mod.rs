@@ -22,6 +22,8 @@ pub(super) struct Request {
     pub(super) host: String,
     pub(super) http10: bool,
     pub(super) fields: Pairs,
+    /// What a proxy would pass on of them.
+    pub(super) forwarded: Pairs,
     pub(super) framing: Framing,
     pub(super) expect_continue: bool,
     pub(super) upgrade: Option<String>,
@@ -36,6 +38,8 @@ pub(super) struct Response {
     pub(super) reason: String,
     pub(super) http10: bool,
     pub(super) fields: Pairs,
+    /// What a proxy would pass on of them.
+    pub(super) forwarded: Pairs,
     pub(super) framing: Framing,
     pub(super) interim: bool,
     pub(super) body: Vec<u8>,
@@ -52,6 +56,19 @@ pub(super) fn pairs(fields: Fields<'_>) -> Pairs {
         .iter()
         .map(|field| (text(field.name), text(field.value)))
         .collect()
+}
+
+fn forwarded(fields: Fields<'_>) -> Pairs {
+    let kept = fields
+        .end_to_end()
+        .filter(|field| !field.name.eq_ignore_ascii_case(b"content-length"));
+    kept.map(|field| (text(field.name), text(field.value)))
+        .collect()
+}
+
+/// The inverse of `text`.
+pub(super) fn bytes(text: &str) -> Vec<u8> {
+    text.chars().map(|c| u8::try_from(c).unwrap()).collect()
 }
 
 pub(super) fn as_fields(pairs: &[(String, String)]) -> impl Iterator<Item = Field<'_>> {
@@ -80,6 +97,7 @@ pub(super) fn serve<'a>(
                     host: text(head.host),
                     http10: head.http10,
                     fields: pairs(head.fields),
+                    forwarded: forwarded(head.fields),
                     framing: head.framing,
                     expect_continue: head.expect_continue,
                     upgrade: head.upgrade.map(text),
@@ -133,6 +151,7 @@ pub(super) fn ask<'a>(
                     reason: text(head.reason),
                     http10: head.http10,
                     fields: pairs(head.fields),
+                    forwarded: forwarded(head.fields),
                     framing: head.framing,
                     interim: head.interim,
                     body: Vec::new(),

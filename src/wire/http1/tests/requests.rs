@@ -4,7 +4,7 @@ use super::*;
 
 /// Status of the refusal, or 0 when accepted, and the number of complete requests before.
 #[rustfmt::skip]
-const TABLE: &[(&str, u16, usize, &[u8])] = &[
+pub(super) const TABLE: &[(&str, u16, usize, &[u8])] = &[
     // accepted
     ("simple", 0, 1, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
     ("ConfigMgr method", 0, 1, b"CCM_POST /ccm_system/request HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"),

@@ -2,7 +2,7 @@
 
 use super::*;
 
-enum Want {
+pub(super) enum Want {
     /// Body, and whether the connection can be used again.
     Body(&'static [u8], bool),
     /// Refused at once.
@@ -13,7 +13,7 @@ enum Want {
 use Want::{Body, Cut, Fault};
 
 #[rustfmt::skip]
-const TABLE: &[(&str, &str, Want, &[u8])] = &[
+pub(super) const TABLE: &[(&str, &str, Want, &[u8])] = &[
     ("length", "GET", Body(b"hi", true), b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"),
     ("no reason", "GET", Body(b"", true), b"HTTP/1.1 200 \r\nContent-Length: 0\r\n\r\n"),
     ("no space for a reason", "GET", Body(b"", true), b"HTTP/1.1 200\r\nContent-Length: 0\r\n\r\n"),

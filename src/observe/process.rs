@@ -1,0 +1,109 @@
+//! A server process around its shards: complaints at start, log, admin, signals.
+
+use crate::control::config::Complaint;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use super::admin::{self, AdminSource};
+use super::log;
+use super::metrics::{Gauge, ShardStats};
+
+/// How long a shard may take to copy its counters out.
+const STATS_TIMEOUT: Duration = Duration::from_secs(1);
+/// More shards than any host has.
+const SHARDS_MAX: usize = 1024;
+
+/// Prints complaints; gives the configuration where there is one.
+pub fn resolve<T>(loaded: Result<(T, Vec<Complaint>), Vec<Complaint>>) -> Result<T, String> {
+    let print = |complaints: &[Complaint]| {
+        let mut err = std::io::stderr().lock();
+        for complaint in complaints {
+            let _ = writeln!(err, "{complaint}");
+        }
+    };
+    match loaded {
+        Ok((config, warnings)) => {
+            print(&warnings);
+            Ok(config)
+        }
+        Err(complaints) => {
+            print(&complaints);
+            Err("the config file is wrong".into())
+        }
+    }
+}
+
+/// Runs a server with its log; the exit code of `main`.
+pub fn run(role: &str, serve: impl FnOnce() -> Result<(), String>) -> ExitCode {
+    let _log = match log::init() {
+        Ok(guard) => guard,
+        Err(error) => {
+            eprintln!("tidegate {role}: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match serve() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(role, error, "cannot run");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What a server tells its admin listener.
+pub trait Source: Send + Sync + 'static {
+    /// Asks every shard for its counters; how many were asked.
+    fn ask(&self, reply: &mpsc::SyncSender<ShardStats>) -> usize;
+    /// Whether requests can be served; else why not.
+    fn ready(&self, stats: &[ShardStats]) -> Result<(), Vec<String>>;
+    fn gauges(&self) -> Vec<Gauge>;
+}
+
+struct Admin<S>(Arc<S>);
+
+impl<S: Source> AdminSource for Admin<S> {
+    fn collect(&self) -> Vec<ShardStats> {
+        let (reply, answers) = mpsc::sync_channel(SHARDS_MAX);
+        let asked = self.0.ask(&reply);
+        let until = Instant::now() + STATS_TIMEOUT;
+        let mut stats: Vec<ShardStats> = Vec::with_capacity(asked);
+        while stats.len() < asked {
+            match answers.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(one) => stats.push(one),
+                Err(_) => break,
+            }
+        }
+        stats.sort_by_key(|stats| stats.shard);
+        stats
+    }
+
+    fn ready(&self) -> Result<(), Vec<String>> {
+        self.0.ready(&self.collect())
+    }
+
+    fn gauges(&self) -> Vec<Gauge> {
+        self.0.gauges()
+    }
+}
+
+/// Serves admin until SIGTERM or SIGINT.
+pub fn admin_until_signal(address: Option<SocketAddr>, source: Arc<impl Source>) -> Result<(), String> {
+    let _admin = address.map(|address| admin::start(address, Arc::new(Admin(source)))).transpose()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("signal runtime: {error}"))?;
+    runtime.block_on(async {
+        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+            .map_err(|error| format!("SIGTERM: {error}"))?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+        Ok(())
+    })
+}

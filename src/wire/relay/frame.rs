@@ -1,0 +1,388 @@
+//! Frames: kinds, the 8-byte header, and the decoder that cuts a byte stream into frames.
+//!
+//! The decoder copies nothing of a frame that lies whole in its input. A DATA payload is handed out in pieces as it
+//! comes; any other frame that is split over inputs is put together in one buffer of at most [`MAX_PAYLOAD`] bytes.
+
+use super::SessionError;
+use std::ops::Range;
+
+/// Bytes of a frame header.
+pub const HEADER: usize = 8;
+/// Most body bytes in one DATA frame: with its header it fills one TLS record of 16,384 bytes.
+pub const MAX_DATA: usize = 16_376;
+/// Longest payload of any frame, also of one whose kind we do not know.
+pub const MAX_PAYLOAD: usize = 65_536;
+/// Longest HELLO payload: 38 fixed bytes, two ids of at most 128 with a length byte each.
+pub const MAX_HELLO: usize = 296;
+/// Bytes of a READY payload.
+pub const READY_BYTES: usize = 64;
+/// Longest text in REFUSE, PUBLISHED and RESET, in bytes of UTF-8.
+pub const MAX_TEXT: usize = 512;
+/// Bytes of a PUBLISH payload before its chunk: hash, total, offset.
+pub const PUBLISH_PREFIX: usize = 40;
+/// Most bytes of the settings document in one PUBLISH.
+pub const MAX_CHUNK: usize = MAX_DATA - PUBLISH_PREFIX;
+/// First kind that a receiver skips when it does not know it; unknown kinds below it end the session.
+pub const FIRST_SKIPPED_KIND: u8 = 0x80;
+
+/// The frame kinds of version 1. 0x20 to 0x25 are kept for the channel frames (CHANNEL_UP, CHANNEL_DOWN, CHANNEL_CLOSE,
+/// NOTIFY, OUTCOME, RECEIPT); a session of version 1 without their feature treats them as unknown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    Hello = 0x01,
+    Ready = 0x02,
+    Refuse = 0x03,
+    Ping = 0x04,
+    Pong = 0x05,
+    GoAway = 0x06,
+    Publish = 0x08,
+    Published = 0x09,
+    Open = 0x10,
+    Head = 0x11,
+    Data = 0x12,
+    End = 0x13,
+    Reset = 0x14,
+    Credit = 0x15,
+}
+
+impl Kind {
+    /// All kinds, in order of their numbers.
+    pub const ALL: [Kind; 14] = [
+        Kind::Hello,
+        Kind::Ready,
+        Kind::Refuse,
+        Kind::Ping,
+        Kind::Pong,
+        Kind::GoAway,
+        Kind::Publish,
+        Kind::Published,
+        Kind::Open,
+        Kind::Head,
+        Kind::Data,
+        Kind::End,
+        Kind::Reset,
+        Kind::Credit,
+    ];
+
+    fn from_wire(byte: u8) -> Option<Kind> {
+        Some(match byte {
+            0x01 => Kind::Hello,
+            0x02 => Kind::Ready,
+            0x03 => Kind::Refuse,
+            0x04 => Kind::Ping,
+            0x05 => Kind::Pong,
+            0x06 => Kind::GoAway,
+            0x08 => Kind::Publish,
+            0x09 => Kind::Published,
+            0x10 => Kind::Open,
+            0x11 => Kind::Head,
+            0x12 => Kind::Data,
+            0x13 => Kind::End,
+            0x14 => Kind::Reset,
+            0x15 => Kind::Credit,
+            _ => return None,
+        })
+    }
+
+    /// Its name in the specification and in logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Hello => "HELLO",
+            Kind::Ready => "READY",
+            Kind::Refuse => "REFUSE",
+            Kind::Ping => "PING",
+            Kind::Pong => "PONG",
+            Kind::GoAway => "GOAWAY",
+            Kind::Publish => "PUBLISH",
+            Kind::Published => "PUBLISHED",
+            Kind::Open => "OPEN",
+            Kind::Head => "HEAD",
+            Kind::Data => "DATA",
+            Kind::End => "END",
+            Kind::Reset => "RESET",
+            Kind::Credit => "CREDIT",
+        }
+    }
+
+    /// Shortest and longest payload.
+    pub fn bounds(self) -> (usize, usize) {
+        match self {
+            Kind::Hello => (42, MAX_HELLO),
+            Kind::Ready => (READY_BYTES, READY_BYTES),
+            Kind::Refuse | Kind::Reset => (2, 2 + MAX_TEXT),
+            Kind::Ping | Kind::Pong | Kind::GoAway => (8, 8),
+            Kind::Publish => (PUBLISH_PREFIX, MAX_DATA),
+            Kind::Published => (33, 33 + MAX_TEXT),
+            Kind::Open => (16, MAX_PAYLOAD),
+            Kind::Head => (14, MAX_PAYLOAD),
+            Kind::Data => (1, MAX_DATA),
+            Kind::End => (0, MAX_PAYLOAD),
+            Kind::Credit => (4, 4),
+        }
+    }
+
+    /// Whether the header's stream must be 0 (`Some(false)`), must not be 0 (`Some(true)`), or may be either.
+    fn on_stream(self) -> Option<bool> {
+        match self {
+            Kind::Open | Kind::Head | Kind::Data | Kind::End | Kind::Reset => Some(true),
+            Kind::Credit => None,
+            _ => Some(false),
+        }
+    }
+}
+
+/// Writes a header into an array, so that it goes out with one `put`.
+pub fn header(kind: Kind, stream: u32, length: usize) -> [u8; HEADER] {
+    debug_assert!(length <= MAX_PAYLOAD);
+    let [_, a, b, c] = (length as u32).to_be_bytes();
+    let [d, e, f, g] = stream.to_be_bytes();
+    [a, b, c, kind as u8, d, e, f, g]
+}
+
+/// Starts a frame in `scratch`; [`finish`] writes the length once the payload stands behind it.
+pub fn start(scratch: &mut Vec<u8>, kind: Kind, stream: u32) {
+    scratch.clear();
+    scratch.extend_from_slice(&header(kind, stream, 0));
+}
+
+/// Writes the length of a frame begun with [`start`]. False when the payload is longer than its kind allows.
+pub fn finish(scratch: &mut [u8], kind: Kind) -> bool {
+    let length = scratch.len().saturating_sub(HEADER);
+    if length > kind.bounds().1 {
+        return false;
+    }
+    let [_, bytes @ ..] = (length as u32).to_be_bytes();
+    if let Some(place) = scratch.first_chunk_mut::<3>() {
+        *place = bytes;
+    }
+    true
+}
+
+/// A checked header of a known kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    pub kind: Kind,
+    pub stream: u32,
+    pub length: usize,
+}
+
+/// What the decoder is in the middle of.
+#[derive(Clone, Copy, Debug)]
+enum Within {
+    Header,
+    /// A payload with this much still to come. `begun`: a piece of it has been given out (DATA).
+    Payload {
+        header: Header,
+        left: usize,
+        begun: bool,
+    },
+    Skipped {
+        left: usize,
+    },
+}
+
+/// Where a payload lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In the input that was passed to [`Decoder::step`].
+    Input(Range<usize>),
+    /// In the decoder: [`Decoder::assembled`].
+    Assembled,
+}
+
+/// One step of the decoder: a whole frame, or a piece of a DATA frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    pub header: Header,
+    pub place: Place,
+    /// False for the second and later pieces of a DATA frame.
+    pub first: bool,
+}
+
+#[derive(Debug)]
+pub struct Decoder {
+    within: Within,
+    partial: [u8; HEADER],
+    partial_len: usize,
+    assembly: Vec<u8>,
+}
+
+impl Decoder {
+    pub fn new() -> Decoder {
+        Decoder {
+            within: Within::Header,
+            partial: [0; HEADER],
+            partial_len: 0,
+            assembly: Vec::new(),
+        }
+    }
+
+    /// Takes bytes from `input[*used..]` up to the end of one frame (DATA: one piece) and advances `*used`. `None`: the
+    /// input is used up.
+    pub fn step(&mut self, input: &[u8], used: &mut usize) -> Result<Option<Step>, SessionError> {
+        loop {
+            let rest = input.get(*used..).unwrap_or_default();
+            match self.within {
+                Within::Header => {
+                    let Some(bytes) = self.take_header(rest, used) else {
+                        return Ok(None);
+                    };
+                    self.assembly.clear();
+                    self.within = check(bytes)?;
+                }
+                Within::Skipped { left } => {
+                    let n = left.min(rest.len());
+                    *used += n;
+                    if n < left {
+                        self.within = Within::Skipped { left: left - n };
+                        return Ok(None);
+                    }
+                    self.within = Within::Header;
+                }
+                Within::Payload {
+                    header,
+                    left,
+                    begun,
+                } => {
+                    return Ok(self.payload(header, left, begun, rest.len(), input, used));
+                }
+            }
+        }
+    }
+
+    /// The payload of the frame that the last step gave with [`Place::Assembled`].
+    pub fn assembled(&self) -> &[u8] {
+        &self.assembly
+    }
+
+    /// Lends the assembly buffer out while the frame in it is being handled; give it back with [`Decoder::restore`].
+    pub fn lend(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.assembly)
+    }
+
+    pub fn restore(&mut self, assembly: Vec<u8>) {
+        self.assembly = assembly;
+    }
+
+    fn take_header(&mut self, rest: &[u8], used: &mut usize) -> Option<[u8; HEADER]> {
+        if self.partial_len == 0
+            && let Some(bytes) = rest.first_chunk::<HEADER>()
+        {
+            *used += HEADER;
+            return Some(*bytes);
+        }
+        let room = self.partial.get_mut(self.partial_len..)?;
+        let n = room.len().min(rest.len());
+        let (taken, _) = rest.split_at_checked(n)?;
+        room.get_mut(..n)?.copy_from_slice(taken);
+        *used += n;
+        self.partial_len += n;
+        if self.partial_len < HEADER {
+            return None;
+        }
+        self.partial_len = 0;
+        Some(self.partial)
+    }
+
+    fn payload(
+        &mut self,
+        header: Header,
+        left: usize,
+        begun: bool,
+        available: usize,
+        input: &[u8],
+        used: &mut usize,
+    ) -> Option<Step> {
+        let n = left.min(available);
+        let range = *used..*used + n;
+        let whole = n == left;
+        if header.kind == Kind::Data {
+            if n == 0 {
+                return None;
+            }
+            *used += n;
+            self.within = match whole {
+                true => Within::Header,
+                false => Within::Payload {
+                    header,
+                    left: left - n,
+                    begun: true,
+                },
+            };
+            return Some(Step {
+                header,
+                place: Place::Input(range),
+                first: !begun,
+            });
+        }
+        *used += n;
+        if whole && !begun {
+            self.within = Within::Header;
+            return Some(Step {
+                header,
+                place: Place::Input(range),
+                first: true,
+            });
+        }
+        self.assembly
+            .extend_from_slice(input.get(range).unwrap_or_default());
+        if whole {
+            self.within = Within::Header;
+            return Some(Step {
+                header,
+                place: Place::Assembled,
+                first: true,
+            });
+        }
+        self.within = Within::Payload {
+            header,
+            left: left - n,
+            begun: true,
+        };
+        None
+    }
+}
+
+fn check(bytes: [u8; HEADER]) -> Result<Within, SessionError> {
+    let [a, b, c, kind, d, e, f, g] = bytes;
+    let length = u32::from_be_bytes([0, a, b, c]) as usize;
+    let stream = u32::from_be_bytes([d, e, f, g]);
+    let Some(kind) = Kind::from_wire(kind) else {
+        if kind < FIRST_SKIPPED_KIND {
+            return Err(SessionError::protocol(format!(
+                "unknown frame kind 0x{kind:02x}"
+            )));
+        }
+        if length > MAX_PAYLOAD {
+            return Err(SessionError::protocol(format!(
+                "frame of kind 0x{kind:02x} with {length} bytes, more than {MAX_PAYLOAD}"
+            )));
+        }
+        return Ok(Within::Skipped { left: length });
+    };
+    let (shortest, longest) = kind.bounds();
+    if length < shortest || length > longest {
+        return Err(SessionError::protocol(format!(
+            "{} of {length} bytes, not {shortest} to {longest}",
+            kind.name()
+        )));
+    }
+    if let Some(needed) = kind.on_stream()
+        && needed != (stream != 0)
+    {
+        return Err(SessionError::protocol(format!(
+            "{} on stream {stream:#x}",
+            kind.name()
+        )));
+    }
+    Ok(Within::Payload {
+        header: Header {
+            kind,
+            stream,
+            length,
+        },
+        left: length,
+        begun: false,
+    })
+}

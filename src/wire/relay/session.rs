@@ -1,0 +1,795 @@
+//! A session: its owner's verbs, and how frames leave. How frames arrive is in `receive`.
+//!
+//! Two ways out. *At once*: nothing waits before the frame, credit suffices, and `out` has room; the bytes go straight to
+//! `out`. *In turn*: they wait in their stream and `pump` takes them by deficit round-robin. Control frames that the
+//! session owes by itself (PONG, CREDIT, RESET) have [`CONTROL_ROOM`] above the staging limit; beyond it they are kept as
+//! one mark per stream or session, so a peer that makes us answer and does not read gains nothing.
+
+use super::control::{self, MAX_DOCUMENT, Offer};
+use super::credit::{SendCredit, SessionWindow, StreamWindow};
+use super::frame::{self, Decoder, HEADER, Kind, MAX_DATA};
+use super::head::{self, Unfit};
+use super::liveness::Liveness;
+use super::publication;
+use super::queue::{Front, Pool, Whole};
+use super::schedule::{Lists, Schedule};
+use super::slots::Slots;
+use super::stream::Half;
+use super::{
+    Body, FEATURES, Field, Hello, OpenHead, Ready, ResetCode, Role, SessionError, SessionLimits,
+    StreamId,
+};
+use crate::wire::Put;
+use std::time::{Duration, Instant};
+
+/// Room for control frames above the staging limit.
+pub const CONTROL_ROOM: usize = 16 * 1024;
+/// A round trip to reckon with before one was measured.
+const ASSUMED_ROUND_TRIP_MS: u32 = 100;
+
+/// Where the session stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Gateway: until HELLO. Connector: until it has sent HELLO.
+    Fresh,
+    /// HELLO has passed, READY has not.
+    Greeted,
+    Ready,
+    /// Refused by either side, or broken.
+    Over,
+}
+
+const CONTROL: usize = 0;
+const WITHHELD: usize = 1;
+
+/// One relay session over one link, either role. It belongs to the link: when a link moves to another shard, its session
+/// moves with it by value. See the module's front page for the protocol.
+pub struct Session<T> {
+    pub(super) role: Role,
+    pub(super) limits: SessionLimits,
+    pub(super) phase: Phase,
+    pub(super) decoder: Decoder,
+    pub(super) slots: Slots<T>,
+    /// Highest version and lowest that we offered (connector).
+    pub(super) offered_versions: (u8, u8),
+    /// What the connector's HELLO said (gateway).
+    pub(super) offer: Offer,
+    pub(super) liveness: Liveness,
+    pub(super) session_credit: SendCredit,
+    pub(super) session_window: SessionWindow,
+    pub(super) pong_due: Option<u64>,
+    pub(super) incoming: publication::Incoming,
+    pub(super) going_away: bool,
+    pub(super) schedule: Schedule,
+    /// Streams that owe a RESET or CREDIT; streams whose CREDIT is withheld under pressure.
+    control: Lists<2>,
+    drained: Lists<1>,
+    pool: Pool,
+    queued: usize,
+    scratch: Vec<u8>,
+    publication: Option<publication::Outgoing>,
+    pressure: bool,
+    started: Instant,
+    /// As of the last call that brought it.
+    pub(super) now: Instant,
+}
+
+impl<T: Copy> Session<T> {
+    /// Limits below what every session starts with (64 KiB a stream, 1 MiB a session) count as that.
+    pub fn new(role: Role, limits: SessionLimits, now: Instant) -> Self {
+        let limits = SessionLimits {
+            streams: limits.streams.clamp(1, StreamId::MAX_SLOTS),
+            stage_bytes: limits.stage_bytes.max(1),
+            ..limits
+        };
+        Session {
+            role,
+            limits,
+            phase: Phase::Fresh,
+            decoder: Decoder::new(),
+            slots: Slots::new(role),
+            offered_versions: (0, 0),
+            offer: Offer {
+                streams: StreamId::MAX_SLOTS,
+                features: 0,
+            },
+            liveness: Liveness::new(now),
+            session_credit: SendCredit::new(super::credit::SESSION_CREDIT),
+            session_window: SessionWindow::new(limits.session_credit),
+            pong_due: None,
+            incoming: publication::Incoming::default(),
+            going_away: false,
+            schedule: Schedule::new(),
+            control: Lists::new(),
+            drained: Lists::new(),
+            pool: Pool::default(),
+            queued: 0,
+            scratch: Vec::new(),
+            publication: None,
+            pressure: false,
+            started: now,
+            now,
+        }
+    }
+
+    // ---- session verbs
+
+    /// Connector: the first frame of the session.
+    pub fn send_hello(&mut self, hello: &Hello, out: &mut impl Put) {
+        debug_assert!(self.role == Role::Connector && self.phase == Phase::Fresh);
+        self.phase = Phase::Greeted;
+        self.offered_versions = hello.versions;
+        let offer = Offer {
+            streams: self.limits.streams,
+            features: FEATURES,
+        };
+        self.frame(Kind::Hello, out, |buf| {
+            control::encode_hello(buf, hello, offer)
+        });
+    }
+
+    /// Gateway: the session is accepted. Features that the connector does not know are left out.
+    pub fn send_ready(&mut self, ready: &Ready, out: &mut impl Put) {
+        debug_assert!(self.role == Role::Gateway);
+        if self.phase == Phase::Over {
+            return;
+        }
+        let ready = Ready {
+            features: ready.features & self.offer.features & FEATURES,
+            ..*ready
+        };
+        self.frame(Kind::Ready, out, |buf| control::encode_ready(buf, &ready));
+        self.become_ready(out);
+    }
+
+    /// Ends the session with a reason that the peer can log; codes are in [`super::refusal`]. Nothing is sent after it.
+    pub fn send_refused(&mut self, code: u16, text: &str, out: &mut impl Put) {
+        if self.phase != Phase::Over {
+            self.frame(Kind::Refuse, out, |buf| {
+                control::encode_coded_text(buf, code, text)
+            });
+            self.phase = Phase::Over;
+        }
+    }
+
+    /// Connector: the settings document, at most 16 MiB; kept inside and sent in chunks below requests. A document that
+    /// is still on its way is abandoned. False: too large, or the session is not ready.
+    pub fn publish(&mut self, hash: [u8; 32], document: Vec<u8>, out: &mut impl Put) -> bool {
+        debug_assert!(self.role == Role::Connector);
+        if self.phase != Phase::Ready || document.len() > MAX_DOCUMENT {
+            return false;
+        }
+        self.publication = Some(publication::Outgoing::new(hash, document));
+        self.pump_frames(out);
+        true
+    }
+
+    /// Gateway: the verdict on a settings document.
+    pub fn send_published(
+        &mut self,
+        hash: [u8; 32],
+        accepted: bool,
+        text: &str,
+        out: &mut impl Put,
+    ) {
+        if self.phase == Phase::Ready {
+            self.frame(Kind::Published, out, |buf| {
+                control::encode_published(buf, hash, accepted, text);
+            });
+        }
+    }
+
+    /// No new streams on this link; those that run may finish until `deadline`. `delay`: how long the peer waits at
+    /// random before it dials again.
+    pub fn send_go_away(&mut self, deadline: Duration, delay: Duration, out: &mut impl Put) {
+        if self.phase == Phase::Ready {
+            self.going_away = true;
+            self.frame(Kind::GoAway, out, |buf| {
+                buf.extend_from_slice(&control::encode_go_away(deadline, delay));
+            });
+        }
+    }
+
+    // ---- stream verbs. Order within a stream is kept whatever waits. On a stream that is gone they do nothing.
+
+    /// Gateway: opens a stream with `head` and `fields` (`head.fields` is not read). `None`: the streams limit is
+    /// reached, the session is not ready or going away, or the head does not fit (64 KiB, syntax of its parts).
+    pub fn open(
+        &mut self,
+        token: T,
+        head: &OpenHead<'_>,
+        fields: &mut dyn Iterator<Item = Field<'_>>,
+        out: &mut impl Put,
+    ) -> Option<StreamId> {
+        if self.role != Role::Gateway || self.phase != Phase::Ready || self.going_away {
+            return None;
+        }
+        let limit = self.limits.streams.min(self.offer.streams);
+        let window = StreamWindow::new(self.limits.initial_stream_credit, self.now_ms());
+        let slot = self.slots.take(token, limit, window)?;
+        self.reserve_lists();
+        let id = self.slots.id(slot);
+        let encoded = self.encode(Kind::Open, id, |buf| head::encode_open(buf, head, fields));
+        if encoded.is_err() {
+            self.slots.release(slot);
+            return None;
+        }
+        self.send_whole(slot, Whole::Open, out);
+        Some(id)
+    }
+
+    /// Connector: names the owner's key for a stream just opened by the peer. A stream that has none when the peer's
+    /// next frame for it comes is reset.
+    pub fn attach(&mut self, stream: StreamId, token: T) {
+        if let Some(slot) = self.slots.held(stream) {
+            let stream = self.slots.get(slot);
+            if stream.is_live() {
+                stream.token = Some(token);
+            }
+        }
+    }
+
+    /// Connector: a response head, interim (1xx but 101) or final. More than 16 interim heads are not sent. False: the
+    /// head does not fit (64 KiB, syntax of its parts) and the stream was reset; no event comes for it.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a response head has that many parts"
+    )]
+    pub fn send_head(
+        &mut self,
+        stream: StreamId,
+        status: u16,
+        interim: bool,
+        reason: &[u8],
+        body: Body,
+        fields: &mut dyn Iterator<Item = Field<'_>>,
+        out: &mut impl Put,
+    ) -> bool {
+        let Some(slot) = self.live(stream) else {
+            return true;
+        };
+        let encoded = self.encode(Kind::Head, stream, |buf| {
+            head::encode_head(buf, status, interim, reason, body, fields)
+        });
+        if let Err(unfit) = encoded {
+            self.reset(stream, ResetCode::UpstreamBroken, unfit.text(), out);
+            return false;
+        }
+        let stream = self.slots.get(slot);
+        if !stream.end_asked && stream.state.send_head(interim) {
+            self.send_whole(slot, Whole::Head, out);
+        } else {
+            debug_assert!(interim, "a second final head, or a head after the end");
+        }
+        true
+    }
+
+    /// Body bytes: staged at once when credit and staging room allow, else queued in the stream (whole). The caller stops
+    /// producing while `queued(stream)` is over its own threshold.
+    pub fn send_data(&mut self, stream: StreamId, bytes: &[u8], out: &mut impl Put) {
+        let Some(slot) = self.body_allowed(stream, out) else {
+            return;
+        };
+        let mut rest = bytes;
+        let state = self.slots.get(slot);
+        if state.queue.is_empty() && !self.schedule.waits() {
+            while out.staged() < self.limits.stage_bytes {
+                let n = rest
+                    .len()
+                    .min(MAX_DATA)
+                    .min(state.credit.left())
+                    .min(self.session_credit.left());
+                if n == 0 {
+                    break;
+                }
+                let (now, later) = rest.split_at(n);
+                put_data(stream, now, out);
+                state.credit.spend(n);
+                self.session_credit.spend(n);
+                rest = later;
+            }
+        }
+        if !rest.is_empty() {
+            state.queue.push_data(rest, &mut self.pool);
+            self.queued += rest.len();
+            self.wake(slot);
+        }
+        self.publication_waits(bytes.len() - rest.len());
+    }
+
+    /// Our direction is complete. False: the trailers do not fit and the stream was reset; no event comes for it.
+    pub fn send_end(
+        &mut self,
+        stream: StreamId,
+        trailers: &mut dyn Iterator<Item = Field<'_>>,
+        out: &mut impl Put,
+    ) -> bool {
+        let Some(slot) = self.body_allowed(stream, out) else {
+            return true;
+        };
+        let encoded = self.encode(Kind::End, stream, |buf| head::encode_fields(buf, trailers));
+        if let Err(unfit) = encoded {
+            let code = match self.role {
+                Role::Gateway => ResetCode::Cancelled,
+                Role::Connector => ResetCode::UpstreamBroken,
+            };
+            self.reset(stream, code, unfit.text(), out);
+            return false;
+        }
+        self.slots.get(slot).end_asked = true;
+        self.send_whole(slot, Whole::End, out);
+        true
+    }
+
+    /// Ends both directions at once; queued bytes are dropped, a queued END too. No further event comes for the stream.
+    pub fn reset(&mut self, stream: StreamId, code: ResetCode, text: &str, out: &mut impl Put) {
+        if let Some(slot) = self.live(stream) {
+            self.send_reset(slot, code, text, out);
+        }
+    }
+
+    /// The owner is done with `n` received body bytes: credit goes back (batched, window grown with use).
+    pub fn consumed(&mut self, stream: StreamId, n: usize, out: &mut impl Put) {
+        let Some(slot) = self.live(stream) else {
+            return;
+        };
+        let stream = self.slots.get(slot);
+        if stream.window.consumed(n) && stream.state.theirs == Half::Open {
+            self.send_credit(slot, out);
+        }
+    }
+
+    // ---- what waits
+
+    /// Bytes that wait in the stream for credit or their turn.
+    pub fn queued(&self, stream: StreamId) -> usize {
+        self.slots
+            .held(stream)
+            .map_or(0, |slot| self.slots.peek(slot).queue.bytes())
+    }
+
+    /// Bytes queued in all streams.
+    pub fn queued_bytes(&self) -> usize {
+        self.queued
+    }
+
+    /// Moves control and queued bytes into `out` up to the staging limit, deficit round-robin over streams. Call when
+    /// `out` was sent, and after input was handled: credit may have come.
+    pub fn pump(&mut self, now: Instant, out: &mut impl Put) {
+        self.tick(now);
+        self.flush_control(out);
+        self.pump_frames(out);
+    }
+
+    /// Streams whose queue ran empty since the last call, so that their owners resume producing.
+    pub fn poll_drained(&mut self) -> Option<(StreamId, T)> {
+        while let Some(slot) = self.drained.pop_front(0) {
+            let id = self.slots.id(slot);
+            let stream = self.slots.get(slot);
+            if stream.queue.is_empty()
+                && !stream.end_asked
+                && stream.is_live()
+                && let Some(token) = stream.token
+            {
+                return Some((id, token));
+            }
+        }
+        None
+    }
+
+    /// PING when due, liveness. `Err` when the peer is dead: two PINGs in silence or 15 s without PONG, or no handshake
+    /// in 15 s.
+    pub fn handle_timeout(&mut self, now: Instant, out: &mut impl Put) -> Result<(), SessionError> {
+        self.tick(now);
+        if self.phase == Phase::Over {
+            return Ok(());
+        }
+        match self.liveness.timeout(now) {
+            Ok(Some(id)) => {
+                self.frame(Kind::Ping, out, |buf| {
+                    buf.extend_from_slice(&id.to_be_bytes())
+                });
+                Ok(())
+            }
+            Ok(None) => Ok(()),
+            Err(dead) => {
+                self.phase = Phase::Over;
+                Err(dead)
+            }
+        }
+    }
+
+    /// When `handle_timeout` wants to be called; far off once the session is over.
+    pub fn next_deadline(&self) -> Instant {
+        match self.phase {
+            Phase::Over => self.now + Duration::from_secs(3600),
+            _ => self.liveness.next_deadline(),
+        }
+    }
+
+    /// Near the memory cap: no stream credit is granted while set. What was withheld goes out at the next `pump`.
+    pub fn set_pressure(&mut self, on: bool) {
+        self.pressure = on;
+        if !on {
+            while let Some(slot) = self.control.pop_front(WITHHELD) {
+                self.control.move_to_back(CONTROL, slot);
+            }
+        }
+    }
+
+    /// Streams open now, those included whose id waits for the peer's END or RESET.
+    pub fn streams(&self) -> u32 {
+        self.slots.open()
+    }
+
+    /// Tokens of all open streams (the link is lost: each gets its fault).
+    pub fn tokens(&self) -> impl Iterator<Item = (StreamId, T)> + '_ {
+        self.slots.tokens().map(|(id, token)| (id, *token))
+    }
+
+    /// A stream can be opened: the session is ready, not going away, and under its limit.
+    pub fn can_open(&self) -> bool {
+        self.role == Role::Gateway
+            && self.phase == Phase::Ready
+            && !self.going_away
+            && self.slots.open() < self.limits.streams.min(self.offer.streams)
+    }
+
+    /// Smoothed round trip; `None` before the first PONG.
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.liveness.round_trip()
+    }
+
+    // ---- within
+
+    pub(super) fn tick(&mut self, now: Instant) {
+        self.now = now;
+    }
+
+    /// Milliseconds since the session began (49 days, then it stands still: windows stop growing).
+    pub(super) fn now_ms(&self) -> u32 {
+        let passed = self.now.saturating_duration_since(self.started).as_millis();
+        u32::try_from(passed).unwrap_or(u32::MAX)
+    }
+
+    /// READY has passed: pings start, and a session window above the common start is granted.
+    pub(super) fn become_ready(&mut self, out: &mut impl Put) {
+        self.phase = Phase::Ready;
+        self.liveness.ready(self.now);
+        let grant = self.session_window.grant();
+        if grant > 0 {
+            put_credit(0, grant, out);
+        }
+    }
+
+    /// The slot of a stream that neither side has reset.
+    pub(super) fn live(&mut self, stream: StreamId) -> Option<usize> {
+        if self.phase != Phase::Ready {
+            return None;
+        }
+        let slot = self.slots.held(stream)?;
+        self.slots.get(slot).is_live().then_some(slot)
+    }
+
+    /// Makes room in the lists for the slots there are.
+    pub(super) fn reserve_lists(&mut self) {
+        let slots = self.slots.len();
+        self.schedule.reserve(slots);
+        self.control.reserve(slots);
+        self.drained.reserve(slots);
+    }
+
+    /// The slot of a live stream on which body bytes or END may follow; else the owner's mistake is contained.
+    fn body_allowed(&mut self, stream: StreamId, out: &mut impl Put) -> Option<usize> {
+        let slot = self.live(stream)?;
+        let state = self.slots.get(slot);
+        if state.end_asked {
+            debug_assert!(false, "body after END");
+            return None;
+        }
+        if !state.state.may_send_body() {
+            self.send_reset(slot, ResetCode::Internal, "body before its head", out);
+            return None;
+        }
+        Some(slot)
+    }
+
+    /// Writes one frame without a stream to `out`.
+    pub(super) fn frame(
+        &mut self,
+        kind: Kind,
+        out: &mut impl Put,
+        payload: impl FnOnce(&mut Vec<u8>),
+    ) {
+        frame::start(&mut self.scratch, kind, 0);
+        payload(&mut self.scratch);
+        let fits = frame::finish(&mut self.scratch, kind);
+        debug_assert!(fits);
+        out.put(&self.scratch);
+    }
+
+    /// Encodes a frame of a stream into `scratch`.
+    fn encode(
+        &mut self,
+        kind: Kind,
+        id: StreamId,
+        payload: impl FnOnce(&mut Vec<u8>) -> Result<(), Unfit>,
+    ) -> Result<(), Unfit> {
+        frame::start(&mut self.scratch, kind, id.0);
+        payload(&mut self.scratch)?;
+        if frame::finish(&mut self.scratch, kind) {
+            Ok(())
+        } else {
+            Err(Unfit::TooLong)
+        }
+    }
+
+    /// Sends the frame in `scratch` at once, or queues it in its stream.
+    fn send_whole(&mut self, slot: usize, whole: Whole, out: &mut impl Put) {
+        let stream = self.slots.get(slot);
+        if stream.queue.is_empty()
+            && !self.schedule.waits()
+            && out.staged() < self.limits.stage_bytes
+        {
+            out.put(&self.scratch);
+            self.whole_left(slot, whole, out);
+        } else {
+            stream
+                .queue
+                .push_frame(whole, &self.scratch, &mut self.pool);
+            self.queued += self.scratch.len();
+            self.wake(slot);
+        }
+    }
+
+    /// A whole frame has gone to `out`.
+    fn whole_left(&mut self, slot: usize, whole: Whole, out: &mut impl Put) {
+        let stream = self.slots.get(slot);
+        match whole {
+            Whole::Head => {}
+            Whole::Open => {
+                stream.on_wire = true;
+                self.grant_start(slot, out);
+            }
+            Whole::End => {
+                stream.state.sent_end();
+                self.release_if_done(slot);
+            }
+        }
+    }
+
+    /// Schedules the stream if the front of its queue could go.
+    pub(super) fn wake(&mut self, slot: usize) {
+        let stream = self.slots.get(slot);
+        let sendable = match stream.queue.front() {
+            Front::Empty => false,
+            Front::Frame(..) => true,
+            Front::Data(_) => stream.credit.left() > 0,
+        };
+        if sendable {
+            self.schedule.activate(slot, stream.queue.bytes());
+        }
+    }
+
+    /// RESET for a live stream, or for one that the peer has just reset.
+    pub(super) fn send_reset(
+        &mut self,
+        slot: usize,
+        code: ResetCode,
+        text: &str,
+        out: &mut impl Put,
+    ) {
+        self.drop_queue(slot);
+        let id = self.slots.id(slot);
+        let stream = self.slots.get(slot);
+        stream.token = None;
+        if !stream.on_wire {
+            // OPEN never left: the peer knows of no stream.
+            self.release(slot);
+            return;
+        }
+        stream.state.sent_reset();
+        let encoded = self.encode(Kind::Reset, id, |buf| {
+            control::encode_coded_text(buf, code as u16, text);
+            Ok(())
+        });
+        debug_assert!(encoded.is_ok());
+        if self.has_control_room(out) {
+            out.put(&self.scratch);
+            self.control.remove(slot);
+            self.release_if_done(slot);
+        } else {
+            self.slots.get(slot).reset_owed = Some(self.scratch.as_slice().into());
+            self.control.move_to_back(CONTROL, slot);
+        }
+    }
+
+    /// A stream begins: what its window holds above the common start. It comes right behind OPEN, under pressure too:
+    /// whoever set the pressure refuses new streams, or wants them whole.
+    pub(super) fn grant_start(&mut self, slot: usize, out: &mut impl Put) {
+        let id = self.slots.id(slot);
+        let grant = self.slots.get(slot).window.grant_start();
+        if grant > 0 {
+            put_credit(id.0, grant, out);
+        }
+    }
+
+    /// CREDIT for a stream whose peer still sends, now, or when there is room, or when the pressure is gone.
+    pub(super) fn send_credit(&mut self, slot: usize, out: &mut impl Put) {
+        if self.pressure {
+            self.control.move_to_back(WITHHELD, slot);
+        } else if self.has_control_room(out) {
+            self.put_stream_credit(slot, out);
+        } else {
+            self.control.move_to_back(CONTROL, slot);
+        }
+    }
+
+    /// CREDIT for the session and PONG: now, or at the next `pump` with room.
+    pub(super) fn send_session_control(&mut self, out: &mut impl Put) {
+        if !self.has_control_room(out) {
+            return;
+        }
+        if let Some(id) = self.pong_due.take() {
+            self.frame(Kind::Pong, out, |buf| {
+                buf.extend_from_slice(&id.to_be_bytes())
+            });
+        }
+        if self.session_window.is_due() {
+            put_credit(0, self.session_window.grant(), out);
+        }
+    }
+
+    fn has_control_room(&self, out: &impl Put) -> bool {
+        out.staged() < self.limits.stage_bytes.saturating_add(CONTROL_ROOM)
+    }
+
+    fn put_stream_credit(&mut self, slot: usize, out: &mut impl Put) {
+        let round_trip = self
+            .liveness
+            .round_trip()
+            .map_or(ASSUMED_ROUND_TRIP_MS, |d| {
+                u32::try_from(d.as_millis()).unwrap_or(u32::MAX)
+            });
+        let (id, now_ms) = (self.slots.id(slot), self.now_ms());
+        let window = &mut self.slots.get(slot).window;
+        let grant = window.grant(now_ms, round_trip, self.limits.max_stream_credit);
+        put_credit(id.0, grant, out);
+    }
+
+    /// Control that had no room so far.
+    fn flush_control(&mut self, out: &mut impl Put) {
+        if self.phase != Phase::Ready {
+            return;
+        }
+        self.send_session_control(out);
+        while !self.control.is_empty(CONTROL) && self.has_control_room(out) {
+            let Some(slot) = self.control.pop_front(CONTROL) else {
+                return;
+            };
+            let stream = self.slots.get(slot);
+            if let Some(reset) = stream.reset_owed.take() {
+                out.put(&reset);
+                self.release_if_done(slot);
+            } else if stream.is_live()
+                && stream.state.theirs == Half::Open
+                && stream.window.is_due()
+            {
+                self.send_credit(slot, out);
+            }
+        }
+    }
+
+    /// Queued frames in turn, and the settings document below them.
+    fn pump_frames(&mut self, out: &mut impl Put) {
+        if self.phase != Phase::Ready {
+            return;
+        }
+        while out.staged() < self.limits.stage_bytes {
+            let overdue = (self.publication.as_ref())
+                .is_some_and(|p| p.waited >= publication::STREAM_BYTES_PER_CHUNK);
+            match self.schedule.turn() {
+                Some(slot) if !overdue => self.take_turn(slot, out),
+                _ if overdue || out.staged() < publication::STAGE_BYTES => {
+                    if !self.put_chunk(out) {
+                        return;
+                    }
+                }
+                _ => return,
+            }
+        }
+    }
+
+    /// One frame of the stream whose turn it is.
+    fn take_turn(&mut self, slot: usize, out: &mut impl Put) {
+        let id = self.slots.id(slot);
+        let stream = self.slots.get(slot);
+        let staged = match stream.queue.front() {
+            Front::Empty => return self.schedule.ran_empty(slot),
+            Front::Frame(whole, bytes) => {
+                out.put(bytes);
+                let n = bytes.len();
+                stream.queue.pop_frame(&mut self.pool);
+                self.queued -= n;
+                self.schedule.charge(slot, n);
+                self.whole_left(slot, whole, out);
+                n
+            }
+            Front::Data(bytes) => {
+                let room = MAX_DATA.min(self.session_credit.left());
+                let n = bytes.len().min(room).min(stream.credit.left());
+                let Some((now, _)) = bytes.split_at_checked(n).filter(|_| n > 0) else {
+                    return match stream.credit.left() {
+                        0 => self.schedule.remove(slot),
+                        _ => self.schedule.starve(slot),
+                    };
+                };
+                put_data(id, now, out);
+                stream.credit.spend(n);
+                self.session_credit.spend(n);
+                stream.queue.advance(n, &mut self.pool);
+                self.queued -= n;
+                self.schedule.charge(slot, HEADER + n);
+                HEADER + n
+            }
+        };
+        let stream = self.slots.get(slot);
+        if stream.queue.is_empty() && stream.token.is_some() && !stream.end_asked {
+            self.drained.move_to_back(0, slot);
+        }
+        self.publication_waits(staged);
+    }
+
+    /// So many stream bytes went before the settings document.
+    fn publication_waits(&mut self, staged: usize) {
+        if let Some(publication) = &mut self.publication {
+            publication.waited += staged;
+        }
+    }
+
+    /// One chunk of the settings document. False: there is none.
+    fn put_chunk(&mut self, out: &mut impl Put) -> bool {
+        let Some(publication) = &mut self.publication else {
+            return false;
+        };
+        let (total, offset, bytes) = publication.chunk();
+        let prefix = control::encode_publish_prefix(publication.hash, total, offset);
+        out.put(&frame::header(Kind::Publish, 0, prefix.len() + bytes.len()));
+        out.put(&prefix);
+        out.put(bytes);
+        if publication.sent() {
+            self.publication = None;
+        }
+        true
+    }
+
+    pub(super) fn drop_queue(&mut self, slot: usize) {
+        let dropped = self.slots.get(slot).queue.clear(&mut self.pool);
+        self.queued -= dropped;
+        self.schedule.remove(slot);
+    }
+
+    pub(super) fn release_if_done(&mut self, slot: usize) {
+        if self.slots.get(slot).is_done() {
+            self.release(slot);
+        }
+    }
+
+    fn release(&mut self, slot: usize) {
+        self.schedule.remove(slot);
+        self.control.remove(slot);
+        self.drained.remove(slot);
+        self.slots.release(slot);
+    }
+}
+
+fn put_data(id: StreamId, bytes: &[u8], out: &mut impl Put) {
+    out.put(&frame::header(Kind::Data, id.0, bytes.len()));
+    out.put(bytes);
+}
+
+fn put_credit(stream: u32, n: u32, out: &mut impl Put) {
+    let [a, b, c, d, e, f, g, h] = frame::header(Kind::Credit, stream, 4);
+    let [i, j, k, l] = n.to_be_bytes();
+    out.put(&[a, b, c, d, e, f, g, h, i, j, k, l]);
+}

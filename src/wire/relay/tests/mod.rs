@@ -1,0 +1,9 @@
+//! Tests of the session as a whole; those of a part stand with it.
+
+mod codec;
+mod flow;
+mod incarnations;
+mod lifecycle;
+mod pair;
+mod robust;
+mod spec;
