@@ -1,0 +1,342 @@
+//! A gateway, a connector and what stands behind it, on loopback.
+
+use super::http::{self, Answer};
+use super::nginx::Nginx;
+use super::process::Process;
+use super::upstream::Upstream;
+use super::{ports, until};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+/// How long a process may take until it is ready.
+pub const START: Duration = Duration::from_secs(20);
+
+/// Labs share the machine; one that measures has it for itself.
+static MACHINE: RwLock<()> = RwLock::new(());
+
+enum Turn {
+    Shared(#[allow(dead_code, reason = "held, never read")] RwLockReadGuard<'static, ()>),
+    Alone(#[allow(dead_code, reason = "held, never read")] RwLockWriteGuard<'static, ()>),
+}
+
+/// The binary under test.
+pub fn tidegate() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_tidegate"))
+}
+
+/// A folder that goes with its owner, unless the test fails.
+pub struct Folder(pub PathBuf);
+
+impl Folder {
+    pub fn new() -> Folder {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let dir = std::env::temp_dir().join(format!("tidegate-e2e-{}-{number}", std::process::id()));
+        fs::create_dir_all(&dir).expect("a temporary folder");
+        Folder(dir)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("kept: {}", self.0.display());
+        } else {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+}
+
+/// Runs `tidegate pki …` for a folder; it must succeed.
+#[track_caller]
+pub fn pki(dir: &Path, arguments: &[&str]) {
+    let output = tidegate().arg("pki").args(arguments).arg("--dir").arg(dir).output().expect("tidegate pki");
+    assert!(output.status.success(), "pki {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[derive(Clone, Copy)]
+pub struct Ports {
+    pub clients: u16,
+    pub relay: u16,
+    pub gateway_admin: u16,
+    pub connector_admin: u16,
+}
+
+/// What a lab is to be.
+pub struct Plan {
+    alone: bool,
+    gateway_shards: u16,
+    connector_shards: u16,
+    limits: String,
+    routes: String,
+    with_nginx: bool,
+    with_connector: bool,
+}
+
+/// A lab in operation. Ends with its owner.
+pub struct Lab {
+    pub ports: Ports,
+    pub upstream: Upstream,
+    pub nginx: Option<Nginx>,
+    pub gateway: Process,
+    pub connector: Option<Process>,
+    folder: Folder,
+    _turn: Turn,
+}
+
+impl Plan {
+    /// Nothing else runs meanwhile: for tests that measure.
+    pub fn alone(mut self) -> Plan {
+        self.alone = true;
+        self
+    }
+
+    pub fn shards(mut self, gateway: u16, connector: u16) -> Plan {
+        (self.gateway_shards, self.connector_shards) = (gateway, connector);
+        self
+    }
+
+    /// Lines for `[limits]` of gateway.toml.
+    pub fn limits(mut self, lines: &str) -> Plan {
+        self.limits = lines.to_owned();
+        self
+    }
+
+    /// One more route to the test upstream, with lines of its own (an `upstream` among them takes another one).
+    pub fn route(mut self, path: &str, lines: &str) -> Plan {
+        let upstream = if lines.contains("upstream =") { "" } else { "upstream = [\"http://UPSTREAM\"]\n" };
+        self.routes.push_str(&format!("[[route]]\npath = \"{path}\"\n{upstream}{lines}\n"));
+        self
+    }
+
+    /// An nginx behind `/files/`.
+    pub fn nginx(mut self) -> Plan {
+        self.with_nginx = true;
+        self
+    }
+
+    pub fn without_connector(mut self) -> Plan {
+        self.with_connector = false;
+        self
+    }
+
+    /// Builds it and waits until it is ready.
+    #[track_caller]
+    pub fn start(mut self) -> Lab {
+        let turn = if self.alone {
+            Turn::Alone(MACHINE.write().unwrap_or_else(PoisonError::into_inner))
+        } else {
+            Turn::Shared(MACHINE.read().unwrap_or_else(PoisonError::into_inner))
+        };
+        let folder = Folder::new();
+        let dir = &folder.0;
+        let upstream = Upstream::start();
+        let nginx = self.with_nginx.then(|| Nginx::start(dir));
+        if let Some(nginx) = &nginx {
+            let lines = format!("upstream = [\"http://127.0.0.1:{}\"]\nauth = \"none\"", nginx.port);
+            self = self.route("/files/", &lines);
+        }
+        let ports = Ports {
+            clients: ports::free(),
+            relay: ports::free(),
+            gateway_admin: ports::free(),
+            connector_admin: ports::free(),
+        };
+        pki(dir, &["init"]);
+        pki(dir, &["server"]);
+        pki(dir, &["connector", "--id", "cp-1"]);
+        pki(dir, &["client", "--name", "device-1"]);
+        fs::write(dir.join("gateway.toml"), self.gateway_toml(ports)).expect("gateway.toml");
+        let text = self.connector_toml(ports, upstream.port);
+        fs::write(dir.join("connector.toml"), text).expect("connector.toml");
+        let gateway = spawn("gateway", dir);
+        let connector = self.with_connector.then(|| spawn("connector", dir));
+        let mut lab = Lab { ports, upstream, nginx, gateway, connector, folder, _turn: turn };
+        lab.wait_ready();
+        lab
+    }
+
+    fn gateway_toml(&self, ports: Ports) -> String {
+        let Ports { clients, relay, gateway_admin, .. } = ports;
+        format!(
+            "[gateway]\nname = \"lab\"\nshards = {shards}\n\
+             [listen]\nclients = [\"127.0.0.1:{clients}\"]\nrelay = [\"127.0.0.1:{relay}\"]\n\
+             admin = \"127.0.0.1:{gateway_admin}\"\n\
+             [tls]\ncertificate = \"server.pem\"\nkey = \"server.key\"\n\
+             [relay]\nconnector_ca = \"ca.pem\"\n\
+             [[site]]\nname = \"main\"\nhosts = [\"*\"]\nconnectors = [\"cp-1\"]\n\
+             [limits]\n{limits}\n[log]\naccess = \"all\"\n",
+            shards = self.gateway_shards,
+            limits = self.limits,
+        )
+    }
+
+    fn connector_toml(&self, ports: Ports, upstream: u16) -> String {
+        let Ports { relay, connector_admin, .. } = ports;
+        let text = format!(
+            "[connector]\nid = \"cp-1\"\nsite = \"main\"\nshards = {shards}\nadmin = \"127.0.0.1:{connector_admin}\"\n\
+             tls = {{ certificate = \"cp-1.pem\", key = \"cp-1.key\", gateway_ca = \"ca.pem\" }}\n\
+             [[gateway]]\nhost = \"127.0.0.1\"\nport = {relay}\n\
+             [site]\nrevision = 1\nclient_ca = [{{ name = \"lab\", file = \"clients-ca.pem\" }}]\n\
+             [[route]]\npath = \"/t/\"\nupstream = [\"http://UPSTREAM\"]\nauth = \"none\"\n\
+             [[route]]\npath = \"/cert/\"\nupstream = [\"http://UPSTREAM\"]\nauth = \"certificate\"\n{routes}",
+            shards = self.connector_shards,
+            routes = self.routes,
+        );
+        text.replace("UPSTREAM", &format!("127.0.0.1:{upstream}"))
+    }
+}
+
+fn spawn(role: &str, dir: &Path) -> Process {
+    let config = dir.join(format!("{role}.toml"));
+    Process::start(role, dir, tidegate().arg(role).arg("--config").arg(config))
+}
+
+impl Lab {
+    /// One shard each, `/t/` open to everybody and `/cert/` for certificates, both to the test upstream.
+    pub fn plan() -> Plan {
+        Plan {
+            alone: false,
+            gateway_shards: 1,
+            connector_shards: 1,
+            limits: String::new(),
+            routes: String::new(),
+            with_nginx: false,
+            with_connector: true,
+        }
+    }
+
+    /// The plainest lab.
+    #[track_caller]
+    pub fn start() -> Lab {
+        Lab::plan().start()
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.folder.0
+    }
+
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.0.join(name)
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("https://localhost:{}{path}", self.ports.clients)
+    }
+
+    /// Runs `tidegate pki …` for this lab's folder.
+    #[track_caller]
+    pub fn pki(&self, arguments: &[&str]) {
+        pki(self.dir(), arguments);
+    }
+
+    /// Reads a config file of this lab, changes it, and writes it as `name`.
+    pub fn rewrite(&self, from: &str, name: &str, changes: &[(&str, &str)]) -> PathBuf {
+        let mut text = fs::read_to_string(self.file(from)).expect("a config file");
+        for (old, new) in changes {
+            assert!(text.contains(old), "{from} does not hold {old:?}");
+            text = text.replace(old, new);
+        }
+        let file = self.file(name);
+        fs::write(&file, text).expect("a config file");
+        file
+    }
+
+    #[track_caller]
+    fn wait_ready(&mut self) {
+        self.wait_gateway();
+        if self.connector.is_some() {
+            self.wait_connector();
+        }
+    }
+
+    /// Until the gateway takes requests.
+    #[track_caller]
+    pub fn wait_gateway(&mut self) {
+        let (port, gateway) = (self.ports.gateway_admin, &mut self.gateway);
+        until("the gateway is ready", START, || {
+            assert!(gateway.ended().is_none(), "the gateway ended:\n{}", gateway.log());
+            is_ready(port).then_some(())
+        });
+    }
+
+    /// Until the connector has its links and its settings are in force.
+    #[track_caller]
+    pub fn wait_connector(&mut self) {
+        let (port, connector) = (self.ports.connector_admin, &mut self.connector);
+        let connector = connector.as_mut().expect("the lab has a connector");
+        until("the connector is ready", START, || {
+            assert!(connector.ended().is_none(), "the connector ended:\n{}", connector.log());
+            is_ready(port).then_some(())
+        });
+    }
+
+    /// Starts (again) what was killed, without waiting.
+    pub fn spawn_gateway(&mut self) {
+        self.gateway = spawn("gateway", self.dir());
+    }
+
+    pub fn spawn_connector(&mut self) {
+        self.connector = Some(spawn("connector", self.dir()));
+    }
+
+    /// One more process of this lab, with a config file of its own.
+    pub fn spawn_with(&self, role: &str, name: &str, config: &Path) -> Process {
+        Process::start(name, self.dir(), tidegate().arg(role).arg("--config").arg(config))
+    }
+
+    /// SIGKILL, as a crash.
+    pub fn kill_connector(&mut self) {
+        self.connector.as_mut().expect("the lab has a connector").kill();
+    }
+
+    /// Sum of a metric over its series whose labels hold all of `labels`.
+    pub fn metric(&self, port: u16, name: &str, labels: &[&str]) -> f64 {
+        let text = http::get(port, "/metrics").expect("/metrics").text();
+        let series = text.lines().filter(|line| {
+            let rest = line.strip_prefix(name);
+            rest.is_some_and(|rest| rest.starts_with(['{', ' ']) && labels.iter().all(|l| rest.contains(l)))
+        });
+        series.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+    }
+
+    /// One request line of the access log.
+    #[track_caller]
+    pub fn access_line(&self, request_id: &str) -> serde_json::Value {
+        until("the request's line is in the access log", Duration::from_secs(5), || {
+            let log = self.gateway.log();
+            let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+            lines.into_iter().find(|line| line["request_id"] == request_id && line["method"].is_string())
+        })
+    }
+}
+
+pub fn is_ready(admin_port: u16) -> bool {
+    http::get(admin_port, "/readyz").is_ok_and(|Answer { status, .. }| status == 200)
+}
+
+/// Runs `tidegate check` on a file.
+pub fn check(config: &Path) -> (bool, String) {
+    let Output { status, stdout, stderr } = tidegate().arg("check").arg("--config").arg(config).output().expect("check");
+    let text = format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+    (status.success(), text)
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let tail = |log: String| {
+                let lines: Vec<_> = log.lines().collect();
+                lines[lines.len().saturating_sub(60)..].join("\n")
+            };
+            eprintln!("── gateway\n{}", tail(self.gateway.log()));
+            if let Some(connector) = &self.connector {
+                eprintln!("── connector\n{}", tail(connector.log()));
+            }
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! What the tests stand on: processes, ports, a PKI, upstreams, and clients that can misbehave.
+
+pub mod curl;
+pub mod http;
+pub mod lab;
+pub mod nginx;
+pub mod pattern;
+pub mod ports;
+pub mod process;
+pub mod talk;
+pub mod tls;
+pub mod upstream;
+pub mod wait;
+
+pub use curl::Curl;
+pub use http::Answer;
+pub use lab::Lab;
+pub use tls::Tls;
+pub use wait::until;

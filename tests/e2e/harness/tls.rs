@@ -1,0 +1,144 @@
+//! A raw HTTPS client: whatever bytes a test wants to send, at whatever pace, and an end of its choice.
+
+use super::http::{Answer, Reader};
+use super::lab::Lab;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The longest wait for a byte.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// One TLS connection to the gateway.
+pub struct Tls {
+    stream: StreamOwned<ClientConnection, TcpStream>,
+    reader: Reader,
+}
+
+/// A client's settings, with the certificate of that name if there is one.
+pub fn config(lab: &Lab, identity: Option<&str>) -> Arc<ClientConfig> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(lab.file("ca.pem")).expect("ca.pem") {
+        roots.add(certificate.expect("PEM")).expect("a CA certificate");
+    }
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the provider speaks TLS 1.2 and 1.3")
+        .with_root_certificates(roots);
+    Arc::new(match identity {
+        None => builder.with_no_client_auth(),
+        Some(name) => {
+            let file = lab.file(&format!("{name}.pem"));
+            let chain = CertificateDer::pem_file_iter(file).expect("a certificate").collect::<Result<_, _>>();
+            let key = PrivateKeyDer::from_pem_file(lab.file(&format!("{name}.key"))).expect("a key");
+            builder.with_client_auth_cert(chain.expect("PEM"), key).expect("a key that fits")
+        }
+    })
+}
+
+impl Tls {
+    /// A client without certificate.
+    pub fn connect(lab: &Lab) -> Tls {
+        Tls::connect_with(lab, &config(lab, None))
+    }
+
+    pub fn connect_as(lab: &Lab, identity: &str) -> Tls {
+        Tls::connect_with(lab, &config(lab, Some(identity)))
+    }
+
+    pub fn connect_with(lab: &Lab, config: &Arc<ClientConfig>) -> Tls {
+        Tls::try_connect(lab, config).expect("a TLS connection to the gateway")
+    }
+
+    pub fn try_connect(lab: &Lab, config: &Arc<ClientConfig>) -> io::Result<Tls> {
+        let tcp = TcpStream::connect(("127.0.0.1", lab.ports.clients))?;
+        tcp.set_nodelay(true)?;
+        tcp.set_read_timeout(Some(PATIENCE))?;
+        tcp.set_write_timeout(Some(PATIENCE))?;
+        let name = "localhost".try_into().expect("a host name");
+        let mut session = ClientConnection::new(config.clone(), name).map_err(io::Error::other)?;
+        let mut tcp = tcp;
+        while session.is_handshaking() {
+            session.complete_io(&mut tcp)?;
+        }
+        Ok(Tls { stream: StreamOwned::new(session, tcp), reader: Reader::new() })
+    }
+
+    /// Sends exactly these bytes.
+    #[track_caller]
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.try_send(bytes).expect("the gateway takes what is sent");
+    }
+
+    pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.stream.write_all(bytes.as_ref())?;
+        self.stream.flush()
+    }
+
+    /// The next whole answer.
+    #[track_caller]
+    pub fn answer(&mut self) -> Answer {
+        self.try_answer().expect("an answer")
+    }
+
+    pub fn try_answer(&mut self) -> io::Result<Answer> {
+        self.reader.answer(&mut self.stream, false)
+    }
+
+    /// The next answer, to a HEAD request.
+    #[track_caller]
+    pub fn answer_to_head(&mut self) -> Answer {
+        self.reader.answer(&mut self.stream, true).expect("an answer")
+    }
+
+    /// The next head, interim or final, without its body.
+    #[track_caller]
+    pub fn head(&mut self) -> Answer {
+        self.try_head().expect("a head")
+    }
+
+    pub fn try_head(&mut self) -> io::Result<Answer> {
+        self.reader.head(&mut self.stream)
+    }
+
+    /// The body that belongs to `answer`, piece by piece.
+    pub fn body(&mut self, answer: &mut Answer, sink: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+        self.reader.body(&mut self.stream, answer, false, sink)
+    }
+
+    /// `GET path` on this connection.
+    #[track_caller]
+    pub fn get(&mut self, path: &str) -> Answer {
+        self.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+        self.answer()
+    }
+
+    /// How the connection ended: `Ok` with what still came before close_notify, or the error of a cut.
+    pub fn rest(&mut self) -> io::Result<Vec<u8>> {
+        let mut rest = Vec::new();
+        self.stream.read_to_end(&mut rest).map(|_| rest)
+    }
+
+    /// True when nothing came behind the last answer.
+    pub fn is_drained(&self) -> bool {
+        self.reader.is_empty()
+    }
+
+    /// A reset instead of an orderly end.
+    pub fn reset(self) {
+        let linger = socket2::SockRef::from(&self.stream.sock).set_linger(Some(Duration::ZERO));
+        linger.expect("SO_LINGER");
+    }
+
+    /// FIN without close_notify, and the receiving side stays open: until the gateway ends it too, or `patience` is over.
+    pub fn finish_and_keep(mut self, patience: Duration) {
+        self.stream.sock.shutdown(Shutdown::Write).expect("FIN");
+        self.stream.sock.set_read_timeout(Some(patience)).expect("a time-out");
+        let _ = self.rest();
+    }
+}
