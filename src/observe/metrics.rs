@@ -114,6 +114,9 @@ stats! {
     gauge "tidegate_relay_links" "Relay links ready for requests." [
         links ""
     ]
+    gauge "tidegate_relay_links_wanted" "Relay links that a connector keeps: one to every shard of every instance." [
+        links_wanted ""
+    ]
     counter "tidegate_relay_links_total" "Relay links by event." [
         links_opened r#"event="opened""#
         links_lost r#"event="lost""#

@@ -11,3 +11,4 @@ pub mod admin;
 pub mod lines;
 pub mod log;
 pub mod metrics;
+pub mod process;

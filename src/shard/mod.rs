@@ -5,5 +5,6 @@
 //! goes by value through [`mesh`].
 
 pub mod executor; // runs a `Service` on a pinned glommio executor with its ring and the sleep protocol
+pub mod fleet; // the shards of one process, each with its mailbox
 pub mod mesh; // bounded crossbeam queues plus the ring's wake-up
 pub mod simulation; // runs services over simulated rings, in virtual time
