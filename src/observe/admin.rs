@@ -352,7 +352,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         runtime.block_on(async {
             let listener = TcpListener::from_std(listener).unwrap();
-            let life = Duration::from_millis(50);
+            let life = Duration::from_secs(1);
             let limited = Limited {
                 listener,
                 permits: Arc::new(Semaphore::new(2)),

@@ -1,16 +1,15 @@
 //! connector.toml.
 
+use super::common::{admin, checked_name, name, read_log, shards};
 use super::files::{self, Purpose};
-use super::gateway::{admin, checked_name, name, read_log, shards};
 use super::reader::{At, Section};
-use super::{AccessLog, ConnectorConfig, GatewayAddress, PoolLimits, TlsFiles};
+use super::{
+    AccessLog, ConnectorConfig, GatewayAddress, PoolLimits, TlsFiles, routes, site_settings,
+};
 use crate::control::certificates::connector_id;
 use crate::control::certificates::pem;
-use crate::control::settings::{
-    IdField, MAX_REVISION, PublishedCa, SiteDocument, SiteSettings, serial_key,
-};
-use std::path::{Path, PathBuf};
-use toml::de::DeValue;
+use crate::control::settings::{MAX_DOCUMENT_BYTES, SiteDocument};
+use std::path::PathBuf;
 
 const ADMIN: &str = "127.0.0.1:9442";
 const RELAY_PORT: u64 = 10_140;
@@ -44,8 +43,8 @@ pub fn read(top: &Section<'_>) -> Option<ConnectorConfig> {
 
     let gateways = read_gateways(top);
     let (settings, routes) = {
-        let (settings, names_a_ca) = read_site(top);
-        let (routes, published) = super::routes::read(top, names_a_ca);
+        let (settings, names_a_ca) = site_settings::read(top);
+        let (routes, published) = routes::read(top, names_a_ca);
         (
             SiteDocument {
                 site: settings,
@@ -62,7 +61,7 @@ pub fn read(top: &Section<'_>) -> Option<ConnectorConfig> {
             source.error(1, why, "the gateway would refuse the settings");
         }
         let (bytes, _) = settings.encode();
-        if bytes.len() > crate::control::settings::MAX_DOCUMENT_BYTES {
+        if bytes.len() > MAX_DOCUMENT_BYTES {
             source.error(
                 1,
                 format!(
@@ -239,181 +238,6 @@ fn read_gateways(top: &Section<'_>) -> Vec<GatewayAddress> {
         }
     }
     gateways
-}
-
-/// The settings, and whether they name a CA at all: one that cannot be read is told once.
-fn read_site(top: &Section<'_>) -> (SiteSettings, bool) {
-    let section = top.section("site");
-    let source = section.source();
-    let revision = section
-        .integer("revision", 0..=MAX_REVISION)
-        .map_or(1, |at| at.value);
-    let mut client_ca: Vec<PublishedCa> = Vec::new();
-    let items = section.items("client_ca");
-    for item in &items {
-        let Some(ca) = read_ca(&section, item) else {
-            continue;
-        };
-        if client_ca.iter().any(|other| other.name == ca.name) {
-            source.error(
-                item.line,
-                format!("client_ca name {:?} stands twice", ca.name),
-                "a name of its own for each CA: it is part of client ids",
-            );
-        }
-        client_ca.push(ca);
-    }
-    if let Some(first) = section.texts("crl").unwrap_or_default().first() {
-        source.error(
-            first.line,
-            "`crl`: this version does not read revocation lists",
-            "put the revoked serials into deny = { serials = […] } (`tidegate pki revoke` prints the line)",
-        );
-    }
-    let channels = section.word("channels", &["certificate", "token", "any"]);
-    if let Some(channels) = channels.filter(|at| at.value != "any") {
-        source.warn(
-            channels.line,
-            "`channels` has no effect: this version has no notification channels",
-            "take it out",
-        );
-    }
-    let deny = section.section("deny");
-    let deny_serials = deny.texts("serials").unwrap_or_default();
-    for serial in deny_serials
-        .iter()
-        .filter(|serial| serial_key(&serial.value).is_none())
-    {
-        source.error(
-            serial.line,
-            format!("{:?} is not a serial number in hex", serial.value),
-            "as in `openssl x509 -serial`, e.g. \"0A1B2C\"",
-        );
-    }
-    let deny_clients = deny.texts("clients").unwrap_or_default();
-    for client in deny_clients
-        .iter()
-        .filter(|client| !client.value.starts_with("cert:"))
-    {
-        source.warn(
-            client.line,
-            format!("no client has the id {:?}", client.value),
-            "client ids begin with cert:<ca name>/",
-        );
-    }
-    if let Some(token) = deny.texts("tokens").unwrap_or_default().first() {
-        source.error(
-            token.line,
-            "`deny.tokens`: this version does not take tokens",
-            "leave it empty",
-        );
-    }
-    for oidc in section.sections("oidc") {
-        source.error(
-            oidc.line(),
-            "[[site.oidc]]: this version does not take tokens",
-            "use client certificates (auth = \"certificate\")",
-        );
-        let _ = (
-            oidc.text("name"),
-            oidc.text("issuer"),
-            oidc.text("audience"),
-            oidc.texts("tenants"),
-            oidc.text("id"),
-            oidc.text("jwks"),
-        );
-    }
-    let texts = |list: Vec<At<String>>| list.into_iter().map(|at| at.value).collect();
-    let settings = SiteSettings {
-        revision,
-        client_ca,
-        deny_serials: texts(deny_serials),
-        deny_clients: texts(deny_clients),
-    };
-    (settings, !items.is_empty())
-}
-
-/// `{ name, file, id }`, or a bare path, then named after its file.
-fn read_ca(section: &Section<'_>, item: &At<&DeValue<'_>>) -> Option<PublishedCa> {
-    let source = section.source();
-    let (name, path, id, line) = match item.value {
-        DeValue::String(path) => {
-            let name = Path::new(path.as_ref())
-                .file_stem()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned();
-            (name, path.to_string(), IdField::DnsSan, item.line)
-        }
-        DeValue::Table(table) => {
-            let entry = section.inner("client_ca", item.line, table);
-            let file = entry.require("file", entry.text("file"), "file = \"clients-ca.pem\"");
-            let name = entry.require(
-                "name",
-                entry.text("name"),
-                "name = \"corp\": it begins the client ids, cert:corp/…",
-            );
-            let id = entry
-                .word("id", &["dns_san", "cn", "uri_san", "serial"])
-                .map_or("dns_san", |at| at.value);
-            let (file, name) = (file?, name?);
-            (name.value, file.value, id_field(id), file.line)
-        }
-        _ => {
-            let hint = "client_ca = [{ name = \"corp\", file = \"clients-ca.pem\" }]";
-            source.error(
-                item.line,
-                "an item of `client_ca` is neither a table nor a path",
-                hint,
-            );
-            return None;
-        }
-    };
-    let name = checked_name(
-        source,
-        At {
-            value: name,
-            line: item.line,
-        },
-        "client_ca",
-    );
-    let file = source.resolve(&path);
-    let complain = |wrong: pem::Wrong| files::complain(section, line, wrong);
-    let certificates = pem::certificates(&file).map_err(complain).ok()?;
-    if pem::holds_a_key(&file) {
-        let text = format!("{} holds a private key", file.display());
-        source.error(
-            line,
-            text,
-            "give a file with the CA's certificate only; this one would be a secret to publish",
-        );
-        return None;
-    }
-    for certificate in &certificates {
-        if let Err(why) = crate::control::certificates::facts::check_ca(certificate) {
-            source.error(
-                line,
-                format!("{}: {why}", file.display()),
-                "the CA's certificate is wanted, not a client's",
-            );
-            return None;
-        }
-    }
-    files::warn_of_end(section, &At { value: file, line });
-    Some(PublishedCa {
-        name,
-        pem: pem::canonical(&certificates),
-        id,
-    })
-}
-
-fn id_field(word: &str) -> IdField {
-    match word {
-        "cn" => IdField::Cn,
-        "uri_san" => IdField::UriSan,
-        "serial" => IdField::Serial,
-        _ => IdField::DnsSan,
-    }
 }
 
 fn refuse_preset(top: &Section<'_>) {

@@ -7,14 +7,19 @@
 //! Invariants: an unknown key is an error; a key of the contract whose function this version does not have is an error
 //! when it protects something or is needed, else a warning; it is never silently ignored.
 
+mod common; // what both files have
 mod connector;
-mod files;
+mod files; // what the files that a config names must hold
 mod gateway;
-pub mod reader;
-mod routes;
-pub mod units;
+mod reader; // a spanned TOML tree, read key by key
+mod routes; // [[route]]
+mod site_settings; // [site] of a connector
+mod sites; // [[site]] of a gateway
+mod source; // a file's text, lines and complaints
+pub mod units; // "60s", "1 GiB"
+mod words; // "did you mean …?"
 
-use reader::Source;
+use source::Source;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -1,6 +1,7 @@
 //! `[[route]]` of connector.toml: what the connector does with a request, and what it publishes of it.
 
-use super::reader::{At, Section, Source};
+use super::reader::{At, Section};
+use super::source::Source;
 use super::{RouteConfig, Upstream};
 use crate::control::settings::{Auth, MAX_ROUTES, PublishedRoute, check_route_path, is_method};
 use std::net::IpAddr;
