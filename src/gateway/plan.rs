@@ -38,7 +38,7 @@ pub struct Plan {
     pub half_close: bool,
     /// Client connections a shard.
     pub connections: usize,
-    /// Client connections from one address, a shard; 0: no limit.
+    /// Client connections from one address, a shard; `usize::MAX`: no limit.
     pub connections_per_address: usize,
     /// Bytes that a shard may hold for slow readers.
     pub memory: usize,

@@ -118,7 +118,7 @@ impl Gateway {
         let address = peer.ip().to_canonical();
         let limit = plan.connections_per_address;
         let same = self.cx.per_address.get(&address).copied().unwrap_or(0);
-        if limit > 0 && same as usize >= limit {
+        if same as usize >= limit {
             self.cx.stats.refused_address += 1;
             return ring.abort(socket);
         }
@@ -130,7 +130,7 @@ impl Gateway {
             self.cx.stats.handshakes_failed += 1;
             return ring.abort(socket);
         };
-        if limit > 0 {
+        if limit != usize::MAX {
             *self.cx.per_address.entry(address).or_insert(0) += 1;
         }
         let (stamp, now) = (self.cx.stamp(), self.cx.now);
@@ -308,7 +308,7 @@ impl Gateway {
             request::cancel(orphan, &mut self.links, &mut self.cx);
             response::close_exchange(state, None, &mut self.cx);
         }
-        if self.cx.plan.connections_per_address > 0 {
+        if self.cx.plan.connections_per_address != usize::MAX {
             let address = state.peer.ip().to_canonical();
             if let Some(count) = self.cx.per_address.get_mut(&address) {
                 *count -= 1;

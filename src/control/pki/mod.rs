@@ -79,8 +79,11 @@ pub struct Server {
 
 #[derive(Debug, Clone, Args)]
 pub struct Connector {
-    /// The connector's id, as in connector.toml
-    pub id: String,
+    /// The connector's id, as in connector.toml; `--id ID` says the same
+    #[arg(value_name = "ID", required_unless_present = "named")]
+    id: Option<String>,
+    #[arg(long = "id", id = "named", value_name = "ID", conflicts_with = "id", hide = true)]
+    named: Option<String>,
     #[command(flatten)]
     pub place: Place,
     #[command(flatten)]
@@ -89,8 +92,11 @@ pub struct Connector {
 
 #[derive(Debug, Clone, Args)]
 pub struct Client {
-    /// The client's name, usually the device's host name
-    pub name: String,
+    /// The client's name, usually the device's host name; `--name NAME` says the same
+    #[arg(value_name = "NAME", required_unless_present = "named")]
+    name: Option<String>,
+    #[arg(long = "name", id = "named", value_name = "NAME", conflicts_with = "name", hide = true)]
+    named: Option<String>,
     #[command(flatten)]
     pub place: Place,
     #[command(flatten)]
@@ -108,6 +114,18 @@ pub struct Revoke {
     /// Folder of the certificates and keys
     #[arg(long, value_name = "DIR")]
     pub dir: PathBuf,
+}
+
+impl Connector {
+    fn id(&self) -> &str {
+        self.id.as_deref().or(self.named.as_deref()).unwrap_or_default()
+    }
+}
+
+impl Client {
+    fn name(&self) -> &str {
+        self.name.as_deref().or(self.named.as_deref()).unwrap_or_default()
+    }
 }
 
 /// A certificate and its key as written.
@@ -177,24 +195,24 @@ pub fn server(args: &Server) -> Result<Issued, String> {
 
 /// A connector's certificate.
 pub fn connector(args: &Connector) -> Result<Issued, String> {
-    check_stem("connector id", &args.id)?;
+    check_stem("connector id", args.id())?;
     issue(
         &args.place,
         CA,
-        &args.id,
-        &Subject::connector(&args.id),
+        args.id(),
+        &Subject::connector(args.id()),
         &args.validity,
     )
 }
 
 /// A client's certificate.
 pub fn client(args: &Client) -> Result<Issued, String> {
-    check_stem("client name", &args.name)?;
+    check_stem("client name", args.name())?;
     issue(
         &args.place,
         CLIENTS_CA,
-        &args.name,
-        &Subject::client(&args.name),
+        args.name(),
+        &Subject::client(args.name()),
         &args.validity,
     )
 }
