@@ -98,3 +98,78 @@ impl<M> Drop for Receiver<M> {
         while self.shared.queue.pop().is_some() {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicUsize;
+
+    #[derive(Clone, Default)]
+    struct Count(Arc<AtomicUsize>);
+    impl Wake for Count {
+        fn wake(&self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_full_queue_gives_the_message_back() {
+        let wakes = Count::default();
+        let (sender, receiver) = channel(2, wakes.clone());
+        assert_eq!(sender.send(1), Ok(()));
+        assert_eq!(sender.send_quietly(2), Ok(()));
+        assert_eq!(sender.clone().send(3), Err(3));
+        assert_eq!(
+            wakes.0.load(Ordering::Relaxed),
+            1,
+            "only what was queued, and not quietly"
+        );
+        assert_eq!(sender.waiting(), 2);
+        assert_eq!([receiver.receive(), receiver.receive()], [Some(1), Some(2)]);
+        assert_eq!(receiver.receive(), None);
+    }
+
+    #[test]
+    fn what_waits_goes_with_the_receiver() {
+        let (sender, receiver) = channel(4, Count::default());
+        let message = Arc::new(());
+        assert!(sender.send(message.clone()).is_ok());
+        drop(receiver);
+        assert_eq!(Arc::strong_count(&message), 1, "dropped with the receiver");
+        assert!(sender.send(message.clone()).is_err());
+        assert_eq!(Arc::strong_count(&message), 1);
+    }
+
+    #[test]
+    fn messages_of_many_senders_all_arrive_in_their_order() {
+        const EACH: u64 = 10_000;
+        let (sender, receiver) = channel(64, Count::default());
+        let senders: Vec<_> = (0..4)
+            .map(|from| {
+                let sender = sender.clone();
+                std::thread::spawn(move || {
+                    for number in 0..EACH {
+                        let mut message = (from, number);
+                        while let Err(back) = sender.send(message) {
+                            message = back;
+                            std::thread::yield_now();
+                        }
+                    }
+                })
+            })
+            .collect();
+        let mut next = [0; 4];
+        while next != [EACH; 4] {
+            match receiver.receive() {
+                Some((from, number)) => {
+                    assert_eq!(number, next[from]);
+                    next[from] += 1;
+                }
+                None => std::thread::yield_now(),
+            }
+        }
+        senders
+            .into_iter()
+            .for_each(|sender| sender.join().unwrap());
+    }
+}

@@ -528,17 +528,16 @@ impl World {
 
     fn notice_dropped_descriptors(&mut self) {
         let mut byte = [0];
-        let dropped: Vec<RawFd> = self
-            .parked
-            .iter_mut()
-            .filter_map(|(fd, (_, kept))| {
-                matches!(io::Read::read(kept, &mut byte), Ok(0)).then_some(*fd)
-            })
-            .collect();
-        for fd in dropped {
-            if let Some((end, _)) = self.parked.remove(&fd) {
-                self.let_go(end, true);
+        let mut dropped: Vec<(EndId, RawFd)> = Vec::new();
+        for (fd, (end, kept)) in &mut self.parked {
+            if matches!(io::Read::read(kept, &mut byte), Ok(0)) {
+                dropped.push((*end, *fd));
             }
+        }
+        dropped.sort_unstable(); // by end: which number a descriptor has is not ours to decide
+        for (end, fd) in dropped {
+            self.parked.remove(&fd);
+            self.let_go(end, true);
         }
     }
 

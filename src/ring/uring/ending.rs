@@ -105,17 +105,18 @@ impl Ring {
         }
     }
 
-    /// Resets the connections whose close has waited long enough.
+    /// Resets the connections whose close has waited long enough, and forgets those that did not need that.
     pub(super) fn force_overdue_closes(&mut self) {
-        while self.closing.front().is_some_and(|(at, _)| *at <= self.now) {
-            let Some((_, socket)) = self.closing.pop_front() else {
+        while let Some((at, socket)) = self.closing.front().copied() {
+            let waiting = self.find(socket).filter(|index| {
+                let slot = &self.slots[*index];
+                slot.life == Life::Closing && !slot.forced && slot.send_in_flight()
+            });
+            if waiting.is_some() && at > self.now {
                 return;
-            };
-            let Some(index) = self.find(socket) else {
-                continue;
-            };
-            let slot = &self.slots[index];
-            if slot.life == Life::Closing && !slot.forced && slot.send_in_flight() {
+            }
+            self.closing.pop_front();
+            if let Some(index) = waiting {
                 self.counters.closes_forced += 1;
                 self.force(index);
                 self.settle(index);

@@ -123,6 +123,18 @@ impl Ring {
         }
     }
 
+    /// Keeps the list of those that wait for buffers no longer than twice the sockets there are, however many come and
+    /// go while there are none.
+    fn forget_closed(&mut self, group: usize) {
+        if self.dry[group].len() > 2 * self.slots.len() {
+            let slots = &self.slots;
+            self.dry[group].retain(|socket| {
+                let slot = &slots[socket.index as usize];
+                slot.generation == socket.generation && slot.waits_for_buffers
+            });
+        }
+    }
+
     pub(super) fn receive_done(&mut self, index: usize, result: i32, flags: u32) {
         let socket = self.id(index);
         let slot = &mut self.slots[index];
@@ -153,6 +165,7 @@ impl Ring {
                 if last && slot.want == Some(slot.armed) {
                     slot.waits_for_buffers = true;
                     self.dry[group].push_back(socket);
+                    self.forget_closed(group);
                 }
             }
             (errno, _) if [-libc::ECANCELED, -libc::EINTR].contains(&errno) => {}

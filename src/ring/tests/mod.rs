@@ -1,5 +1,8 @@
 //! One suite for both twins: what an owner may rely on. Ring 0 connects, ring 1 listens.
 
+mod sim_only;
+mod uring_only;
+
 use super::sim::{SimConfig, SimNet, SimRing};
 use super::uring::{Ring, RingConfig};
 use super::*;
@@ -766,13 +769,13 @@ fn a_second_send_is_refused<W: World>() {
 
 macro_rules! suite {
     ($($property:ident)*) => {
-        mod uring {
+        mod on_uring {
             $(#[test] fn $property() { super::$property::<super::Real>() })*
             #[test]
             #[should_panic(expected = "second send in flight")]
             fn a_second_send_is_refused() { super::a_second_send_is_refused::<super::Real>() }
         }
-        mod simulated {
+        mod on_sim {
             $(#[test] fn $property() { super::$property::<super::Simulated>() })*
             #[test]
             #[should_panic(expected = "second send in flight")]
