@@ -35,6 +35,7 @@ mod connection;
 mod error;
 mod handshake;
 mod hello;
+mod post_handshake;
 mod sink;
 mod sniff;
 pub mod tickets;

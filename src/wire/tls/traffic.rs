@@ -4,6 +4,7 @@ use super::MAX_BARREN_RECORDS;
 use super::alert::{self, FATAL, WARNING};
 use super::error::{Fault, TlsError};
 use super::handshake::extracted_keys;
+use super::post_handshake::{Inbox, KEY_UPDATE, Message};
 use crate::wire::record::{
     ContentType, Header, OpenError, Opener, Outgoing, SealError, Sealer, Suite,
 };
@@ -12,11 +13,6 @@ use rustls::kernel::KernelConnection;
 use std::ops::Range;
 
 pub type Kernel = KernelConnection<ClientConnectionData>;
-
-const NEW_SESSION_TICKET: u8 = 4;
-const KEY_UPDATE: u8 = 24;
-/// Longest NewSessionTicket taken: a ticket of 2^16 − 1 bytes with its frame would be longer, and nobody sends it.
-const MAX_TICKET: usize = 65_535;
 
 /// What one record gave.
 pub enum Opened {
@@ -42,8 +38,7 @@ pub struct Traffic {
     opener: Opener,
     /// TLS 1.3 client side only: stores tickets and has the secrets of the next generations.
     kernel: Option<Box<Kernel>>,
-    /// A handshake message that goes on in the next record.
-    fragment: Vec<u8>,
+    inbox: Inbox,
     is_client: bool,
     /// Records in a row that brought no data.
     barren: u8,
@@ -70,7 +65,7 @@ impl Traffic {
             sealer,
             opener,
             kernel,
-            fragment: Vec::new(),
+            inbox: Inbox::default(),
             is_client,
             barren: 0,
             key_update: None,
@@ -97,7 +92,7 @@ impl Traffic {
     pub fn fail(&mut self, fault: Fault) -> TlsError {
         self.failed = true;
         self.fatal = fault.alert.filter(|_| self.closing != Closing::Sent);
-        self.fragment = Vec::new();
+        self.inbox = Inbox::default();
         fault.error
     }
 
@@ -119,7 +114,7 @@ impl Traffic {
     /// Opens one whole record in place.
     pub fn open(&mut self, record: &mut [u8]) -> Result<Opened, Fault> {
         let (content_type, plain) = self.opener.open(record).map_err(open_fault)?;
-        if content_type != ContentType::Handshake && !self.fragment.is_empty() {
+        if content_type != ContentType::Handshake && self.inbox.is_partial() {
             return Err(Fault::peer(
                 alert::UNEXPECTED_MESSAGE,
                 "record between the parts of a handshake message",
@@ -180,90 +175,16 @@ impl Traffic {
                 "peer asks for renegotiation, which is refused",
             ));
         }
-        if body.is_empty() {
-            return Err(Fault::peer(
-                alert::UNEXPECTED_MESSAGE,
-                "empty handshake record",
-            ));
-        }
-        if self.fragment.is_empty() {
-            let used = self.messages(body)?;
-            self.fragment = body.get(used..).unwrap_or_default().to_vec();
-        } else {
-            let mut all = std::mem::take(&mut self.fragment);
-            all.extend_from_slice(body);
-            let used = self.messages(&all)?;
-            all.drain(..used);
-            all.shrink_to_fit();
-            self.fragment = all;
-        }
+        let mut inbox = std::mem::take(&mut self.inbox);
+        inbox.receive(body, self.is_client, |message| match message {
+            Message::KeyUpdate(requested) => self.received_key_update(requested),
+            Message::Ticket(body) => self.received_ticket(body),
+        })?;
+        self.inbox = inbox;
         self.barren_record()
     }
 
-    /// Handles the whole messages in `bytes`; returns how many bytes they took. What is left is the begin of one whose
-    /// header, if it is there, was found good: so what is stored is bounded by `MAX_TICKET` and a record.
-    fn messages(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
-        let mut used = 0;
-        while let Some(&[kind, a, b, c]) = bytes.get(used..).and_then(|rest| rest.first_chunk()) {
-            let length = u32::from_be_bytes([0, a, b, c]) as usize;
-            self.allowed(kind, length)?;
-            let Some(body) = bytes.get(used + 4..used + 4 + length) else {
-                break;
-            };
-            used += 4 + length;
-            if kind == KEY_UPDATE {
-                self.received_key_update(body, used == bytes.len())?;
-            } else {
-                self.received_ticket(body)?;
-            }
-        }
-        if used == bytes.len() || used > 0 || bytes.len() >= 4 {
-            return Ok(used);
-        }
-        // Less than a header: its first byte must at least be a type that may come.
-        bytes
-            .first()
-            .map_or(Ok(()), |&kind| self.allowed(kind, 1))
-            .map(|()| 0)
-    }
-
-    /// Which messages may come after the handshake, and how long they may be (RFC 8446 §4.6).
-    fn allowed(&self, kind: u8, length: usize) -> Result<(), Fault> {
-        match kind {
-            KEY_UPDATE if length == 1 => Ok(()),
-            KEY_UPDATE => Err(Fault::peer(
-                alert::DECODE_ERROR,
-                "key update of a wrong length",
-            )),
-            NEW_SESSION_TICKET if self.is_client && length <= MAX_TICKET => Ok(()),
-            NEW_SESSION_TICKET if self.is_client => {
-                Err(Fault::peer(alert::DECODE_ERROR, "session ticket too long"))
-            }
-            _ => Err(Fault::peer(
-                alert::UNEXPECTED_MESSAGE,
-                format!("handshake message {kind} after the handshake"),
-            )),
-        }
-    }
-
-    /// RFC 8446 §4.6.3. Its sender changes keys behind it, so nothing may follow it in its record (§5.1).
-    fn received_key_update(&mut self, body: &[u8], ends_record: bool) -> Result<(), Fault> {
-        let requested = match body {
-            [0] => false,
-            [1] => true,
-            _ => {
-                return Err(Fault::peer(
-                    alert::ILLEGAL_PARAMETER,
-                    "key update of unknown kind",
-                ));
-            }
-        };
-        if !ends_record {
-            return Err(Fault::peer(
-                alert::UNEXPECTED_MESSAGE,
-                "handshake message behind a key update in one record",
-            ));
-        }
+    fn received_key_update(&mut self, requested: bool) -> Result<(), Fault> {
         if let Some(kernel) = &mut self.kernel {
             let suite = self.opener.suite();
             let (_, secrets) = kernel.update_rx_secret().map_err(kernel_fault)?;
@@ -413,7 +334,7 @@ impl Traffic {
         let expanded =
             usize::from(!self.sealer.is_parked()) + usize::from(!self.opener.is_parked());
         let kernel = if self.kernel.is_some() { 1500 } else { 0 };
-        self.fragment.capacity() + expanded * 660 + kernel
+        self.inbox.capacity() + expanded * 660 + kernel
     }
 
     #[cfg(test)]
