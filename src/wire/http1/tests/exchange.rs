@@ -562,6 +562,13 @@ fn connection_at_rest_is_small_and_holds_nothing() {
         assert!(server.is_idle());
         assert_eq!(server.buffer_capacity(), 0);
     }
+    // and a head that comes whole is not kept at all
+    let mut server = Server::new(LIMITS);
+    let mut used = 0;
+    for _ in 0..2 {
+        let _ = server.next(GET, &mut used);
+        assert_eq!(server.buffer_capacity(), 0);
+    }
     assert!(size_of::<Server>() <= 176, "{}", size_of::<Server>());
     assert!(size_of::<Client>() <= 176, "{}", size_of::<Client>());
 }
