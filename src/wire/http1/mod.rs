@@ -12,10 +12,10 @@
 //! events and the same refusal however they are split. A head that arrives whole is neither copied nor allocated for.
 //! What is written has exactly one framing, and no line that its fields did not have.
 //!
-//! **What never happens here.** No peer input panics. Nothing is decided about paths, identities or routes. No body is
-//! held. Assertions are for callers only, each named at its function: a status, a length or an order that came from
-//! another process (a relay's HEAD, DATA) is checked by the caller, with `room` and `response_started`, before it comes
-//! here.
+//! **What never happens here.** No input of a peer panics, nor does what another process may have sent to our caller
+//! (a body over its length, a request line that cannot be written, a 101 unasked): such a message is written as far as
+//! it is harmless, and its end says false. Assertions are for the order of calls and for statuses, which the relay
+//! checks too; each is named at its function. Nothing is decided about paths, identities or routes. No body is held.
 //!
 //! **What is refused although the grammar has it**, since nobody sane sends it and servers differ about it: spaces
 //! around a chunk size, a Content-Length list even of equal numbers, codings before `chunked`, escapes or punctuation in
