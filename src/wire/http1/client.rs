@@ -47,7 +47,7 @@ struct Exchange {
 enum Request {
     Idle,
     Sending(Encoder),
-    /// Ended short: the connection must be aborted.
+    /// It could not be written as promised: the connection must be aborted.
     Short,
 }
 
@@ -81,7 +81,9 @@ impl Client {
 
     /// Starts a request; the connection must be reusable (or new). `fields` as for `Server::send_head`, with Host; the
     /// same are passed over. An `Upgrade` field asks for another protocol: it is written, with its Connection option.
-    /// Method and target must pass [`super::is_request_line`] (assert); `UntilClose` is for responses only (assert).
+    /// `UntilClose` is for responses only (assert). A method or target that no request line can hold (see
+    /// [`super::is_request_line`]; ask before a connection is taken) leaves the request unwritten and the connection
+    /// broken: `send_end` says false.
     /// `None` gives `Content-Length: 0` with methods that usually have a body.
     pub fn send_head<'f>(
         &mut self,
@@ -92,11 +94,12 @@ impl Client {
         framing: Framing,
     ) {
         assert!(self.is_reusable(), "one request at a time");
-        assert!(
-            line::is_request_line(method, target),
-            "method and target that can be written"
-        );
         assert!(framing != Framing::UntilClose, "a request's end is marked");
+        if !line::is_request_line(method, target) {
+            self.exchange.request = Request::Short;
+            self.exchange.fail();
+            return;
+        }
         let mut pen = Pen::new(out);
         pen.write(method);
         pen.write(b" ");
@@ -135,8 +138,7 @@ impl Client {
         };
     }
 
-    /// Body bytes that `send_data` still takes (`u64::MAX` when no length was promised): what a peer sends beyond it is
-    /// that peer's fault and must not reach `send_data`.
+    /// Body bytes that `send_data` still takes (`u64::MAX` when no length was promised).
     pub fn room(&self) -> u64 {
         match &self.exchange.request {
             Request::Sending(encoder) => encoder.room(),
@@ -144,26 +146,29 @@ impl Client {
         }
     }
 
-    /// Body bytes of the request; raw bytes once the protocol was switched. More than Content-Length promised, or after
-    /// the end, is the caller's bug (assert).
+    /// Body bytes of the request; raw bytes once the protocol was switched. What is over the promised Content-Length
+    /// comes from another process in the end, so it is dropped, and `send_end` says false. Before the head or after the
+    /// end is the caller's bug (assert).
     pub fn send_data(&mut self, out: &mut impl Put, bytes: &[u8]) {
-        let Request::Sending(encoder) = &mut self.exchange.request else {
-            panic!("request data between head and end");
-        };
-        encoder.data(out, bytes);
+        match &mut self.exchange.request {
+            Request::Sending(encoder) => encoder.data(out, bytes),
+            Request::Short => {}
+            Request::Idle => panic!("request data between head and end"),
+        }
     }
 
-    /// Ends the request (last chunk, trailers). False when a Content-Length body is short: the caller must abort the
-    /// connection.
+    /// Ends the request (last chunk, trailers). False when a Content-Length body was short, or too long: the caller must
+    /// abort the connection.
     pub fn send_end<'f>(
         &mut self,
         out: &mut impl Put,
         trailers: impl IntoIterator<Item = Field<'f>>,
     ) -> bool {
-        let Request::Sending(encoder) = self.exchange.request else {
-            panic!("request end after its head");
+        let whole = match self.exchange.request {
+            Request::Sending(encoder) => encoder.end(out, trailers),
+            Request::Short => false,
+            Request::Idle => panic!("request end after its head"),
         };
-        let whole = encoder.end(out, trailers);
         self.exchange.request = if whole { Request::Idle } else { Request::Short };
         whole
     }

@@ -141,7 +141,6 @@ pub(super) fn response(bytes: &[u8], asked: Asked) -> Result<(ResponseHead<'_>, 
             (Coding::None, None) => Framing::UntilClose,
         },
     };
-    keep_alive &= framing != Framing::UntilClose;
     let first_line = memchr(b'\n', bytes).map_or(bytes.len(), |at| at + 1);
     let head = ResponseHead {
         status,

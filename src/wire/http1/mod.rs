@@ -3,17 +3,19 @@
 //! - [`Server`] reads requests and writes responses; [`Client`] writes requests and reads responses. Both hand out what
 //!   they read as events that borrow from the input; only what is split between two inputs, or belongs to a later
 //!   request, is kept inside, and a connection at rest keeps nothing.
-//! - `scan` finds where a head or trailer section ends and holds the limits, `line` and
-//!   `meaning` read its first line and its fields, `head` makes one of them, `body` finds where a body
-//!   ends, `intake` joins kept bytes and input, `write` writes, `fields` tells fields apart.
+//! - `scan` finds where a head or trailer section ends and holds the limits; `line` and `meaning` read its first line
+//!   and its fields, `head` makes one of them; `body` finds where a body ends; `intake` joins kept bytes and input;
+//!   `write` writes; `fields` tells fields apart.
 //!
 //! **What holds.** Every accepted message can be read in one way only, whoever stands before or behind us: what two
 //! readers could take for two things (RFC 9112 §11.2) is refused and the connection ends. The same bytes give the same
 //! events and the same refusal however they are split. A head that arrives whole is neither copied nor allocated for.
 //! What is written has exactly one framing, and no line that its fields did not have.
 //!
-//! **What never happens here.** No peer input panics. Nothing is decided about paths, identities or routes. No body is
-//! held. Assertions are for callers only, each named at its function.
+//! **What never happens here.** No input of a peer panics, nor does what another process may have sent to our caller
+//! (a body over its length, a request line that cannot be written, a 101 unasked): such a message is written as far as
+//! it is harmless, and its end says false. Assertions are for the order of calls and for statuses, which the relay
+//! checks too; each is named at its function. Nothing is decided about paths, identities or routes. No body is held.
 //!
 //! **What is refused although the grammar has it**, since nobody sane sends it and servers differ about it: spaces
 //! around a chunk size, a Content-Length list even of equal numbers, codings before `chunked`, escapes or punctuation in
@@ -46,7 +48,7 @@ pub struct Limits {
     pub head_bytes: usize,
     /// Header fields, and apart from them trailer fields; at most [`FIELDS_MAX`] counts.
     pub header_count: usize,
-    /// Trailer section, in bytes.
+    /// Trailer section, in bytes, its final empty line included.
     pub trailer_bytes: usize,
 }
 

@@ -48,6 +48,8 @@ struct Exchange {
     head_request: bool,
     /// Another request may follow this one.
     keep_alive: bool,
+    /// The request asks for another protocol.
+    upgrade: bool,
     /// The owner wants the connection to end.
     closing: bool,
 }
@@ -72,6 +74,7 @@ impl Server {
             http10: false,
             head_request: false,
             keep_alive: true,
+            upgrade: false,
             closing: false,
         };
         Self {
@@ -155,7 +158,7 @@ impl Server {
         self.exchange.turn == Turn::Over || (self.exchange.closing && self.is_idle())
     }
 
-    /// 1xx other than 101, any number of times before the head. Not sent to HTTP/1.0 clients, which know none.
+    /// 1xx other than 101, any number of times before the head (assert). Not sent to HTTP/1.0 clients, which know none.
     pub fn send_interim<'f>(
         &mut self,
         out: &mut impl Put,
@@ -187,8 +190,8 @@ impl Server {
     /// the connection. There is no body in answers to HEAD and with 204 and 304, whatever the framing: `send_data` then
     /// drops it, and a `Content-Length` among `fields` of a HEAD or 304 answer is kept unless `framing` gives one.
     ///
-    /// With 101 (only when the request's `upgrade` was given) the Upgrade field is kept, and both sides are raw from
-    /// here on. Status must be 101 or 200–999, and a response due.
+    /// With 101 the Upgrade field is kept, and both sides are raw from here on; a 101 to a request that asked for no
+    /// upgrade goes out as an empty 502. Status must be 101 or 200–999, and a response due (assert).
     pub fn send_head<'f>(
         &mut self,
         out: &mut impl Put,
@@ -206,6 +209,11 @@ impl Server {
             exchange.turn == Turn::Due,
             "one final head for each request"
         );
+        let (status, reason, framing) = if status == 101 && !exchange.upgrade {
+            (502, &b"Bad Gateway"[..], Framing::None)
+        } else {
+            (status, reason, framing)
+        };
         let bodiless = exchange.head_request || matches!(status, 204 | 304);
         let until_close = match framing {
             Framing::UntilClose => true,
@@ -248,8 +256,7 @@ impl Server {
         exchange.turn = Turn::Sending(encoder);
     }
 
-    /// Body bytes that `send_data` still takes (`u64::MAX` when no length was promised): what a peer sends beyond it is
-    /// that peer's fault and must not reach `send_data`.
+    /// Body bytes that `send_data` still takes (`u64::MAX` when no length was promised).
     pub fn room(&self) -> u64 {
         match &self.exchange.turn {
             Turn::Sending(encoder) => encoder.room(),
@@ -257,7 +264,8 @@ impl Server {
         }
     }
 
-    /// Body bytes of the response. More than Content-Length promised, or after the end, is the caller's bug (assert).
+    /// Body bytes of the response. What is over the promised Content-Length comes from another process in the end, so it
+    /// is dropped, and `send_end` says false. Before the head or after the end is the caller's bug (assert).
     pub fn send_data(&mut self, out: &mut impl Put, bytes: &[u8]) {
         let Turn::Sending(encoder) = &mut self.exchange.turn else {
             panic!("response data between head and end");
@@ -265,7 +273,8 @@ impl Server {
         encoder.data(out, bytes);
     }
 
-    /// Ends the response (last chunk, trailers). False when a Content-Length body is short: the caller must abort.
+    /// Ends the response (last chunk, trailers). False when a Content-Length body was short, or too long: the caller must
+    /// abort.
     pub fn send_end<'f>(
         &mut self,
         out: &mut impl Put,
@@ -293,6 +302,7 @@ impl Exchange {
         self.http10 = head.http10;
         self.head_request = notes.is_head;
         self.keep_alive = notes.keep_alive;
+        self.upgrade = head.upgrade.is_some();
         self.stage = Stage::Body(match head.framing {
             Framing::Length(length) => Decoder::Length(length),
             Framing::Chunked => Decoder::CHUNKED,
@@ -305,6 +315,7 @@ impl Exchange {
             self.turn = Turn::Due;
             self.http10 = false;
             self.head_request = false;
+            self.upgrade = false;
         }
         self.keep_alive = false;
         self.stage = Stage::Discard;

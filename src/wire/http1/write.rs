@@ -80,6 +80,8 @@ pub(super) enum Encoder {
     /// Bytes still promised.
     Length(u64),
     Chunked,
+    /// More bytes came than were promised: those over were dropped, and the message is broken.
+    Over,
     /// Ends with the connection.
     Raw,
     /// The answer to HEAD, 204, 304: there is no body, whatever is put in.
@@ -90,7 +92,8 @@ impl Encoder {
     pub(super) fn room(&self) -> u64 {
         match self {
             Encoder::Length(left) => *left,
-            _ => u64::MAX,
+            Encoder::Over => 0,
+            Encoder::Chunked | Encoder::Raw | Encoder::Nothing => u64::MAX,
         }
     }
 
@@ -100,12 +103,17 @@ impl Encoder {
             return;
         }
         match self {
-            Encoder::Length(left) => {
-                *left = left
-                    .checked_sub(bytes.len() as u64)
-                    .expect("body within its promised length");
-                out.put(bytes);
-            }
+            Encoder::Length(left) => match left.checked_sub(bytes.len() as u64) {
+                Some(rest) => {
+                    *left = rest;
+                    out.put(bytes);
+                }
+                None => {
+                    let fit = usize::try_from(*left).unwrap_or(usize::MAX);
+                    out.put(bytes.get(..fit).unwrap_or_default());
+                    *self = Encoder::Over;
+                }
+            },
             Encoder::Chunked => {
                 let mut line = [0; 18];
                 out.put(size_line(bytes.len(), &mut line));
@@ -113,11 +121,11 @@ impl Encoder {
                 out.put(b"\r\n");
             }
             Encoder::Raw => out.put(bytes),
-            Encoder::Nothing => {}
+            Encoder::Over | Encoder::Nothing => {}
         }
     }
 
-    /// False when bytes are missing.
+    /// False when bytes are missing, or too many came.
     pub(super) fn end<'f>(
         self,
         out: &mut impl Put,
@@ -125,6 +133,7 @@ impl Encoder {
     ) -> bool {
         match self {
             Encoder::Length(left) => left == 0,
+            Encoder::Over => false,
             Encoder::Chunked => {
                 let mut pen = Pen::new(out);
                 pen.write(b"0\r\n");

@@ -321,11 +321,26 @@ fn short_response_is_told() {
 }
 
 #[test]
-#[should_panic(expected = "promised length")]
-fn response_over_its_length_is_a_bug() {
+fn body_over_its_length_is_cut_and_told() {
     let mut server = server_with(GET);
-    server.send_head(&mut Vec::new(), 200, b"OK", [], Framing::Length(3));
-    server.send_data(&mut Vec::new(), b"abcd");
+    let mut out = Vec::new();
+    server.send_head(&mut out, 200, b"OK", [], Framing::Length(3));
+    out.clear();
+    server.send_data(&mut out, b"ab");
+    server.send_data(&mut out, b"cd");
+    server.send_data(&mut out, b"HTTP/1.1 200 OK");
+    assert_eq!((text(&out), server.room()), ("abc".to_owned(), 0));
+    assert!(!server.send_end(&mut out, []));
+    assert!(server.should_close());
+
+    let mut client = Client::new(LIMITS);
+    out.clear();
+    client.send_head(&mut out, b"PUT", b"/", [], Framing::Length(1));
+    out.clear();
+    client.send_data(&mut out, b"xGET / HTTP/1.1");
+    assert_eq!((text(&out), client.room()), ("x".to_owned(), 0));
+    assert!(!client.send_end(&mut out, []));
+    assert!(!client.is_reusable());
 }
 
 #[test]
@@ -393,6 +408,24 @@ fn server_switches_protocols() {
     );
     assert_eq!(drain(&mut server, b"GET"), ["early", "GET"]);
     assert!(server.send_end(&mut out, []));
+    assert!(server.should_close());
+}
+
+#[test]
+fn switch_that_nobody_asked_for_is_a_bad_gateway() {
+    let mut server = server_with(GET);
+    let mut out = Vec::new();
+    let upgrade = [Field {
+        name: b"Upgrade",
+        value: b"x",
+    }];
+    server.send_head(&mut out, 101, b"S", upgrade, Framing::None);
+    server.send_data(&mut out, b"raw");
+    assert_eq!(
+        text(&out),
+        "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n"
+    );
+    assert!(!server.send_end(&mut out, []));
     assert!(server.should_close());
 }
 
@@ -519,6 +552,19 @@ fn request_lines_that_would_split_are_not_written() {
         assert!(!is_request_line(method.as_bytes(), target.as_bytes()));
     }
     assert!(is_request_line(b"CCM_POST", b"/a?{b}"));
+    let mut client = Client::new(LIMITS);
+    let mut out = Vec::new();
+    client.send_head(
+        &mut out,
+        b"GET",
+        b"/ HTTP/1.1\r\nX: y",
+        [],
+        Framing::Chunked,
+    );
+    client.send_data(&mut out, b"x");
+    assert!(!client.send_end(&mut out, []));
+    assert_eq!(text(&out), "");
+    assert!(!client.is_reusable());
 }
 
 /// Counts what an output is asked for.
@@ -560,6 +606,13 @@ fn connection_at_rest_is_small_and_holds_nothing() {
         answer(&mut server, 200, &[], Framing::None, b"");
         drain(&mut server, b"");
         assert!(server.is_idle());
+        assert_eq!(server.buffer_capacity(), 0);
+    }
+    // and a head that comes whole is not kept at all
+    let mut server = Server::new(LIMITS);
+    let mut used = 0;
+    for _ in 0..2 {
+        let _ = server.next(GET, &mut used);
         assert_eq!(server.buffer_capacity(), 0);
     }
     assert!(size_of::<Server>() <= 176, "{}", size_of::<Server>());
