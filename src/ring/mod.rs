@@ -1,9 +1,45 @@
 //! The kernel: the only file descriptors and the only unsafe code.
+//!
+//! ```text
+//!            Verbs ── what an owner of sockets may ask for; Event ── what it is told
+//!           ╱     ╲
+//!   uring::Ring   sim::SimRing       io_uring · the simulated twin: virtual time, a seed, faults
+//!   │  │  │
+//!   │  │  probe    can this host run it, which newer features are there
+//!   │  buffers     provided-buffer groups; RecvBuf
+//!   sys            the few system calls that the standard library and socket2 lack
+//! ```
+//!
+//! What holds, in both twins:
+//! - A ring belongs to one thread. Only its `Waker` leaves it.
+//! - At most one receive and one send are in flight per socket, so bytes keep their order; bytes are sealed for TLS
+//!   only when the last send completed in full.
+//! - A socket index is given away again only after every operation of its last owner has completed, and every operation
+//!   carries the generation of its owner: a late completion finds nobody.
+//! - An idle socket holds no buffer. A group that has run dry delays receives and fails none.
+//! - No event of a socket follows `close`, `abort`, `Failed` or `Detached`.
+//!
+//! What never happens here: bytes are not looked at, no protocol is known, nothing is logged on the path (counters are
+//! kept instead), and nothing blocks.
+
+mod buffers;
+pub mod probe;
+pub mod sim;
+mod sys;
+#[cfg(test)]
+mod tests;
+pub mod uring;
+
+pub use buffers::RecvBuf;
+pub use sys::hand_over;
 
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
+
+/// How long a close waits for the send in flight before it resets the connection.
+pub const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A socket of one ring. `index` is dense and small, so that owners can keep their state in a `Vec` by it; it is given
 /// to a new socket only after every operation of the old one has completed.
@@ -27,40 +63,45 @@ pub enum Receive {
     Large,
 }
 
-/// Received bytes in one of the ring's buffers; goes back to its group when dropped. Derefs to `[u8]` (mutably too).
-#[derive(Debug)]
-pub struct RecvBuf {
-    bytes: Vec<u8>, // the uring driver holds a provided buffer here, the simulated twin a Vec
-}
-
-impl std::ops::Deref for RecvBuf {
-    type Target = [u8];
-    fn deref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-impl std::ops::DerefMut for RecvBuf {
-    fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes
-    }
-}
-
 /// What happened. Events of a socket come in order; none comes after `close`, `abort` or `Detached`.
 #[derive(Debug)]
 pub enum Event {
-    Accepted { listener: ListenerId, socket: SocketId, peer: SocketAddr },
-    Connected { socket: SocketId },
-    Received { socket: SocketId, buf: RecvBuf },
+    Accepted {
+        listener: ListenerId,
+        socket: SocketId,
+        peer: SocketAddr,
+    },
+    Connected {
+        socket: SocketId,
+    },
+    Received {
+        socket: SocketId,
+        buf: RecvBuf,
+    },
     /// FIN, after the last `Received`.
-    PeerFinished { socket: SocketId },
+    PeerFinished {
+        socket: SocketId,
+    },
     /// While `Paused`: the peer sent FIN or reset; unread bytes may be pending before it. Given once per pause.
-    PeerGone { socket: SocketId },
+    PeerGone {
+        socket: SocketId,
+    },
     /// The whole buffer went to the kernel; here it is back, for reuse.
-    Sent { socket: SocketId, buf: Vec<u8> },
-    /// Connect, receive or send failed: the socket is dead, and its owner calls `close`.
-    Failed { socket: SocketId, error: io::Error },
+    Sent {
+        socket: SocketId,
+        buf: Vec<u8>,
+    },
+    /// Connect, receive or send failed: the socket is dead, and its owner calls `close` or `abort`. Comes once, after
+    /// all that could still be received: a peer that answers early and resets is heard out.
+    Failed {
+        socket: SocketId,
+        error: io::Error,
+    },
     /// Answer to `detach`: every operation ended; the descriptor is the caller's.
-    Detached { socket: SocketId, fd: OwnedFd },
+    Detached {
+        socket: SocketId,
+        fd: OwnedFd,
+    },
     /// A `Waker` was used since the last one of these.
     Woken,
 }
@@ -83,24 +124,53 @@ pub struct ConnectOptions {
     pub source: Option<std::net::IpAddr>,
 }
 
+impl Event {
+    /// The socket it is about.
+    pub fn socket(&self) -> Option<SocketId> {
+        match self {
+            Event::Accepted { socket, .. }
+            | Event::Connected { socket }
+            | Event::Received { socket, .. }
+            | Event::PeerFinished { socket }
+            | Event::PeerGone { socket }
+            | Event::Sent { socket, .. }
+            | Event::Failed { socket, .. }
+            | Event::Detached { socket, .. } => Some(*socket),
+            Event::Woken => None,
+        }
+    }
+}
+
+/// Something that a message can be announced to, from any thread.
+pub trait Wake: Send + Sync {
+    /// The ring's next turn gives `Event::Woken`. Cheap when a wake-up is pending already.
+    fn wake(&self);
+}
+
 /// The ring's verbs. Implemented by the io_uring driver and by the simulated twin.
 pub trait Verbs {
     /// Wakes this ring from another thread.
-    type Waker: Clone + Send + 'static;
+    type Waker: Wake + Clone + 'static;
 
-    fn listen(&mut self, addr: SocketAddr, options: &ListenOptions) -> io::Result<(ListenerId, SocketAddr)>;
+    fn listen(
+        &mut self,
+        addr: SocketAddr,
+        options: &ListenOptions,
+    ) -> io::Result<(ListenerId, SocketAddr)>;
+    /// No accepts are made any more; a connection that the kernel had accepted already still comes as `Accepted`.
     fn stop_listening(&mut self, listener: ListenerId);
     /// Starts a connection (TCP_NODELAY set); `Connected` or `Failed` follows. Plain descriptor.
     fn connect(&mut self, addr: SocketAddr, options: &ConnectOptions) -> io::Result<SocketId>;
     /// Takes a connected socket from elsewhere (link hand-over).
     fn adopt(&mut self, fd: OwnedFd) -> io::Result<SocketId>;
-    /// New sockets start `Paused` without the RDHUP poll until the first call.
+    /// New sockets start `Paused` without the RDHUP poll until the first call. What was under way when the mode
+    /// changes still comes as `Received`, `Paused` or not: at most what one turn gives.
     fn receive(&mut self, socket: SocketId, mode: Receive);
     /// Sends the whole buffer (never empty); at most one send in flight per socket (asserted). `Sent` gives it back.
     fn send(&mut self, socket: SocketId, buf: Vec<u8>);
     /// True from `send` until its `Sent`.
     fn send_in_flight(&self, socket: SocketId) -> bool;
-    /// shutdown(SHUT_WR) once the send in flight, if any, is complete.
+    /// shutdown(SHUT_WR) once the send in flight, if any, is complete. No `send` may follow.
     fn shutdown_write(&mut self, socket: SocketId);
     /// Closes after the send in flight, if any, has completed or failed (at most 5 s later). No event follows.
     fn close(&mut self, socket: SocketId);

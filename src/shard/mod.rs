@@ -1,3 +1,10 @@
 //! One core's world: the pinned executor, the budgeted loop, the mesh between shards.
+//!
+//! What a shard runs is a [`Service`](executor::Service), written over any ring: [`executor`] drives it on io_uring,
+//! [`simulation`] several of them on one thread, in virtual time. Shards share nothing; what must go from one to another
+//! goes by value through [`mesh`].
+
 pub mod executor; // runs a `Service` on a pinned glommio executor with its ring and the sleep protocol
-pub mod mesh;     // bounded crossbeam queues plus the ring's wake-up
+pub mod fleet; // the shards of one process, each with its mailbox
+pub mod mesh; // bounded crossbeam queues plus the ring's wake-up
+pub mod simulation; // runs services over simulated rings, in virtual time

@@ -21,10 +21,17 @@ pub struct Node<'a> {
 pub fn run(net: &SimNet, nodes: &mut [Node<'_>], until: Instant) {
     let mut turns = 0;
     while nodes.iter().any(|node| !node.service.is_finished()) {
-        let busy = nodes.iter_mut().fold(false, |busy, node| node.run_turn(net.now()) || busy);
+        let busy = nodes
+            .iter_mut()
+            .filter_map(|node| node.run_turn(net.now()))
+            .count()
+            > 0;
         if busy {
             turns += 1;
-            assert!(turns < TURNS_AT_ONE_MOMENT_MAX, "a service keeps asking for another turn");
+            assert!(
+                turns < TURNS_AT_ONE_MOMENT_MAX,
+                "a service keeps asking for another turn"
+            );
             continue;
         }
         let deadlines = nodes.iter().filter_map(Node::next_deadline);
@@ -38,23 +45,25 @@ pub fn run(net: &SimNet, nodes: &mut [Node<'_>], until: Instant) {
 }
 
 impl Node<'_> {
-    /// True when there was something to do.
-    fn run_turn(&mut self, now: Instant) -> bool {
+    /// `None` when there was nothing to do.
+    fn run_turn(&mut self, now: Instant) -> Option<()> {
         if self.service.is_finished() {
-            return false;
+            return None;
         }
         let due = self.next_deadline().is_some_and(|at| at <= now);
         if !self.ring.turn() && !due {
-            return false;
+            return None;
         }
         while let Some(event) = self.ring.poll_event() {
             self.service.handle(self.ring, event);
         }
         self.service.end_turn(self.ring);
-        true
+        Some(())
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        self.service.next_deadline().filter(|_| !self.service.is_finished())
+        self.service
+            .next_deadline()
+            .filter(|_| !self.service.is_finished())
     }
 }

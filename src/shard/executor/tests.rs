@@ -31,7 +31,10 @@ impl Service<Ring> for Echo {
             Event::Accepted { socket, .. } => ring.receive(socket, Receive::Small),
             Event::Received { socket, buf } => {
                 assert!(!buf.contains(&b'!'), "somebody shouted");
-                self.sending.entry(socket).or_default().extend_from_slice(&buf);
+                self.sending
+                    .entry(socket)
+                    .or_default()
+                    .extend_from_slice(&buf);
             }
             Event::PeerFinished { socket } | Event::Failed { socket, .. } => ring.close(socket),
             _ => {}
@@ -74,7 +77,10 @@ impl Running {
         let (mesh, receiver) = mesh::channel(16, waker.clone());
         let (numbers, numbers_out) = mpsc::channel();
         let (addr_in, addr) = mpsc::channel();
-        let ring = RingConfig { waker: Some(waker), ..RingConfig::default() };
+        let ring = RingConfig {
+            waker: Some(waker),
+            ..RingConfig::default()
+        };
         let shard = run_shard(Some(0), name, ring, move |ring| {
             let (_, addr) = ring.listen("127.0.0.1:0".parse().unwrap(), &listen_options())?;
             addr_in.send(addr).unwrap();
@@ -88,12 +94,19 @@ impl Running {
             })
         });
         let shard = shard.unwrap_or_else(|error| panic!("{error}"));
-        Running { shard, addr: addr.recv().unwrap(), mesh, numbers: numbers_out }
+        Running {
+            shard,
+            addr: addr.recv().unwrap(),
+            mesh,
+            numbers: numbers_out,
+        }
     }
 
     fn echoes(&self) {
         let mut stream = TcpStream::connect(self.addr).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .unwrap();
         for text in ["hello", "again"] {
             stream.write_all(text.as_bytes()).unwrap();
             let mut answer = [0; 5];
@@ -124,7 +137,10 @@ fn cpu_of(name: &str) -> Duration {
         let path = task.unwrap().path();
         let read = |file| std::fs::read_to_string(path.join(file)).unwrap_or_default();
         if read("comm").trim() == name {
-            let used = read("schedstat").split(' ').next().map(|n| n.parse::<u64>().unwrap());
+            let used = read("schedstat")
+                .split(' ')
+                .next()
+                .map(|n| n.parse::<u64>().unwrap());
             nanos += used.unwrap();
         }
     }
@@ -147,9 +163,15 @@ fn an_idle_shard_uses_no_cpu() {
     idle.set_read_timeout(Some(OBSERVATION)).unwrap();
     let before = cpu_of("idle-shard");
     let nothing = idle.read(&mut [0]).unwrap_err().kind(); // the observation is this wait
-    assert!(matches!(nothing, ErrorKind::WouldBlock | ErrorKind::TimedOut), "{nothing}");
+    assert!(
+        matches!(nothing, ErrorKind::WouldBlock | ErrorKind::TimedOut),
+        "{nothing}"
+    );
     let used = cpu_of("idle-shard") - before;
-    assert!(used < IDLE_CPU_MAX, "{used:?} of CPU in {OBSERVATION:?} of idleness");
+    assert!(
+        used < IDLE_CPU_MAX,
+        "{used:?} of CPU in {OBSERVATION:?} of idleness"
+    );
     running.echoes(); // and it still wakes up
     running.stop();
 }
@@ -170,7 +192,10 @@ fn a_deadline_wakes_a_sleeping_shard() {
     let began = Instant::now();
     let after = Duration::from_millis(40);
     let running = Running::start("deadline", Some(after));
-    let turns = running.numbers.recv_timeout(Duration::from_secs(10)).unwrap();
+    let turns = running
+        .numbers
+        .recv_timeout(Duration::from_secs(10))
+        .unwrap();
     assert!(began.elapsed() >= after, "early");
     assert!(turns < 50, "{turns} turns to wait once");
     running.stop();
@@ -179,7 +204,10 @@ fn a_deadline_wakes_a_sleeping_shard() {
 #[test]
 fn a_panic_is_told_and_harms_no_other_shard() {
     let (loud, quiet) = (Running::start("loud", None), Running::start("quiet", None));
-    TcpStream::connect(loud.addr).unwrap().write_all(b"!").unwrap();
+    TcpStream::connect(loud.addr)
+        .unwrap()
+        .write_all(b"!")
+        .unwrap();
     match loud.shard.join() {
         Err(ShardError::Panicked(text)) => assert_eq!(text, "somebody shouted"),
         other => panic!("{other:?}"),
@@ -193,8 +221,11 @@ fn an_exit_is_told_to_the_watcher() {
     let (told, exits) = mpsc::channel();
     let spec = ShardSpec {
         on_exit: Some(Box::new(move |name, result| {
-            told.send((name.to_owned(), result.as_ref().map_err(ToString::to_string).cloned()))
-                .unwrap();
+            told.send((
+                name.to_owned(),
+                result.as_ref().map_err(ToString::to_string).cloned(),
+            ))
+            .unwrap();
         })),
         ..ShardSpec::new("watched")
     };
@@ -213,13 +244,18 @@ fn an_exit_is_told_to_the_watcher() {
     }
     let shard = spec.run(|_| Ok(Bad)).unwrap();
     let (name, result) = exits.recv().unwrap();
-    assert_eq!((name.as_str(), result), ("watched", Err("the shard panicked: turn 1".into())));
+    assert_eq!(
+        (name.as_str(), result),
+        ("watched", Err("the shard panicked: turn 1".into()))
+    );
     assert!(shard.join().is_err());
 }
 
 #[test]
 fn what_keeps_a_shard_from_starting_is_told_before_anything_runs() {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr();
     let holder = std::net::TcpListener::bind(taken.unwrap()).unwrap();
     let addr = holder.local_addr().unwrap();
     let error = run_shard(None, "taken", RingConfig::default(), move |ring| {
@@ -227,17 +263,31 @@ fn what_keeps_a_shard_from_starting_is_told_before_anything_runs() {
         Ok(NeverMade)
     });
     match error.map(|_| ()).unwrap_err() {
-        StartError { shard, cause: StartFailure::Service(error) } => {
-            assert_eq!((shard.as_str(), error.kind()), ("taken", ErrorKind::AddrInUse));
+        StartError {
+            shard,
+            cause: StartFailure::Service(error),
+        } => {
+            assert_eq!(
+                (shard.as_str(), error.kind()),
+                ("taken", ErrorKind::AddrInUse)
+            );
         }
         other => panic!("{other}"),
     }
-    let ring = RingConfig { small_buffers: (3, 2_048), ..RingConfig::default() };
-    let error = run_shard(None, "odd", ring, |_| Ok(NeverMade)).map(|_| ()).unwrap_err();
+    let ring = RingConfig {
+        small_buffers: (3, 2_048),
+        ..RingConfig::default()
+    };
+    let error = run_shard(None, "odd", ring, |_| Ok(NeverMade))
+        .map(|_| ())
+        .unwrap_err();
     assert!(matches!(error.cause, StartFailure::Ring(_)), "{error}");
-    let error = run_shard(None, "early", RingConfig::default(), |_| -> io::Result<NeverMade> {
-        panic!("not ready")
-    });
+    let error = run_shard(
+        None,
+        "early",
+        RingConfig::default(),
+        |_| -> io::Result<NeverMade> { panic!("not ready") },
+    );
     let error = error.map(|_| ()).unwrap_err().to_string();
     assert!(error.contains("not ready"), "{error}");
 }
@@ -256,7 +306,10 @@ impl Service<Ring> for NeverMade {
 
 #[test]
 fn without_its_core_a_shard_runs_unbound() {
-    let shard = run_shard(Some(100_000), "far", RingConfig::default(), |_| Ok(NeverMade)).unwrap();
+    let shard = run_shard(Some(100_000), "far", RingConfig::default(), |_| {
+        Ok(NeverMade)
+    })
+    .unwrap();
     assert!(!shard.is_pinned());
     shard.join().unwrap();
 }

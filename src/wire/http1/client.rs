@@ -3,6 +3,7 @@
 use super::body::Decoder;
 use super::head::{self, Asked};
 use super::intake::{Intake, Next, Stage};
+use super::line;
 use super::scan::Section;
 use super::write::{Encoder, Keep, Pen, write_fields, write_framing};
 use super::{Field, Fields, Framing, Limits, Refusal, ResponseHead};
@@ -92,7 +93,7 @@ impl Client {
     ) {
         assert!(self.is_reusable(), "one request at a time");
         assert!(
-            head::is_request_line(method, target),
+            line::is_request_line(method, target),
             "method and target that can be written"
         );
         assert!(framing != Framing::UntilClose, "a request's end is marked");

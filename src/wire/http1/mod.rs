@@ -3,7 +3,8 @@
 //! - [`Server`] reads requests and writes responses; [`Client`] writes requests and reads responses. Both hand out what
 //!   they read as events that borrow from the input; only what is split between two inputs, or belongs to a later
 //!   request, is kept inside, and a connection at rest keeps nothing.
-//! - `scan` finds where a head or trailer section ends and holds the limits, `head` reads it, `body` finds where a body
+//! - `scan` finds where a head or trailer section ends and holds the limits, `line` and
+//!   `meaning` read its first line and its fields, `head` makes one of them, `body` finds where a body
 //!   ends, `intake` joins kept bytes and input, `write` writes, `fields` tells fields apart.
 //!
 //! **What holds.** Every accepted message can be read in one way only, whoever stands before or behind us: what two
@@ -23,6 +24,8 @@ mod client;
 mod fields;
 mod head;
 mod intake;
+mod line;
+mod meaning;
 mod scan;
 mod server;
 mod write;
@@ -33,7 +36,8 @@ mod tests;
 pub use crate::wire::Field;
 pub use client::{Client, ClientEvent};
 pub use fields::{Fields, FieldsIter, is_hop_by_hop};
-pub use head::{FIELDS_MAX, is_request_line};
+pub use head::FIELDS_MAX;
+pub use line::is_request_line;
 pub use server::{Server, ServerEvent};
 
 #[derive(Clone, Copy, Debug)]
@@ -79,7 +83,7 @@ pub struct RequestHead<'a> {
 impl<'a> RequestHead<'a> {
     /// Path and query of the target, whatever its form; `*` for OPTIONS of the server itself.
     pub fn origin_form(&self) -> &'a [u8] {
-        match head::split_absolute(self.target) {
+        match line::split_absolute(self.target) {
             Some((_, b"")) => b"/",
             Some((_, path)) => path,
             None => self.target,

@@ -5,6 +5,7 @@
 
 use super::fields::is_tchar;
 use super::head;
+use super::line;
 use super::{Limits, Refusal};
 use memchr::memchr;
 
@@ -114,8 +115,8 @@ impl Scan {
                 Section::Response if complete && self.lines == 0 => {
                     return Err(bad("empty line before the status line"));
                 }
-                Section::Request if self.lines == 0 => head::check_request_line(line)?,
-                Section::Response if self.lines == 0 => head::check_status_line(line)?,
+                Section::Request if self.lines == 0 => line::check_request_line(line)?,
+                Section::Response if self.lines == 0 => line::check_status_line(line)?,
                 _ => {}
             }
             if complete {

@@ -8,6 +8,7 @@ pub const ILLEGAL_PARAMETER: u8 = 47;
 pub const DECODE_ERROR: u8 = 50;
 pub const INTERNAL_ERROR: u8 = 80;
 pub const USER_CANCELED: u8 = 90;
+pub const UNRECOGNIZED_NAME: u8 = 112;
 
 pub const WARNING: u8 = 1;
 pub const FATAL: u8 = 2;

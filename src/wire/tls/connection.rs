@@ -3,6 +3,7 @@
 use super::assembly::Assembly;
 use super::error::{Fault, TlsError};
 use super::handshake::{Fed, Handshake, Side};
+use super::hello::{ChooseConfig, Hello};
 use super::traffic::{Opened, Traffic};
 use super::{Step, config};
 use crate::wire::record::{Header, Layout, Outgoing, Suite};
@@ -24,6 +25,8 @@ pub struct Connection {
 }
 
 enum Phase {
+    /// A server side that does not know its config yet.
+    Hello(Box<Hello>),
     Handshake(Box<Handshake>),
     Traffic(Traffic),
     /// The handshake failed, or was closed by us.
@@ -45,6 +48,11 @@ impl Connection {
         )?))
     }
 
+    /// A server side whose config is picked by the name that the client asks for. Costs a second parse of the hello.
+    pub fn server_by_name(choices: &Arc<dyn ChooseConfig>) -> Self {
+        Self::in_phase(Phase::Hello(Hello::new(choices.clone())), Vec::new())
+    }
+
     /// A client side; its hello waits in `transmit`. Errors if the config was not prepared with
     /// [`prepare_client_config`](super::prepare_client_config).
     pub fn client(
@@ -62,12 +70,16 @@ impl Connection {
         let mut handshake = Handshake::new(side);
         let mut control = Vec::new();
         handshake.start(&mut control)?;
-        Ok(Self {
-            phase: Phase::Handshake(handshake),
+        Ok(Self::in_phase(Phase::Handshake(handshake), control))
+    }
+
+    fn in_phase(phase: Phase, control: Vec<u8>) -> Self {
+        Self {
+            phase,
             assembly: Assembly::default(),
             assembly_spent: false,
             control,
-        })
+        }
     }
 
     /// Takes ciphertext from `input[*used..]`, advances `*used`, returns one step. Call until `NeedMore`, `Closed` or an
@@ -84,6 +96,7 @@ impl Connection {
             self.assembly_spent = false;
         }
         match &mut self.phase {
+            Phase::Hello(_) => return self.next_of_hello(input, used),
             Phase::Handshake(_) => return self.next_of_handshake(input, used),
             Phase::Traffic(traffic) if traffic.has_failed() => {
                 return Err(TlsError::ours("connection has failed before"));
@@ -109,6 +122,28 @@ impl Connection {
             }
             None => Ok(Step::NeedMore),
         }
+    }
+
+    fn next_of_hello(&mut self, input: &[u8], used: &mut usize) -> Result<Step<'static>, TlsError> {
+        let Phase::Hello(hello) = &mut self.phase else {
+            return Ok(Step::NeedMore);
+        };
+        let chosen = hello.feed(input, used, &mut self.control);
+        if let Ok(None) = chosen {
+            return Ok(Step::NeedMore);
+        }
+        // Until the chosen config's connection is there, an error leaves the connection dead.
+        let done = std::mem::replace(&mut self.phase, Phase::Dead);
+        let (Some(config), Phase::Hello(hello)) = (chosen?, done) else {
+            return Ok(Step::NeedMore);
+        };
+        let Self { phase, .. } = Self::server(&config)?;
+        self.phase = phase;
+        // A client cannot complete the handshake in its first flight, so this takes all bytes or fails.
+        let (seen, mut seen_used) = (hello.into_seen(), 0);
+        let step = self.next_of_handshake(&seen, &mut seen_used)?;
+        debug_assert_eq!(seen_used, seen.len());
+        Ok(step)
     }
 
     fn next_of_handshake(
@@ -199,7 +234,7 @@ impl Connection {
     pub fn transmit(&mut self, out: Outgoing) -> Result<Vec<u8>, TlsError> {
         match &mut self.phase {
             Phase::Traffic(traffic) => traffic.transmit(&mut self.control, out),
-            Phase::Handshake(_) | Phase::Dead => {
+            Phase::Hello(_) | Phase::Handshake(_) | Phase::Dead => {
                 debug_assert!(
                     out.is_empty() || matches!(self.phase, Phase::Dead),
                     "data before the handshake is complete"
@@ -217,7 +252,7 @@ impl Connection {
     pub fn close(&mut self) {
         match &mut self.phase {
             Phase::Traffic(traffic) => traffic.close(),
-            Phase::Handshake(_) => self.phase = Phase::Dead,
+            Phase::Hello(_) | Phase::Handshake(_) => self.phase = Phase::Dead,
             Phase::Dead => {}
         }
     }
@@ -248,6 +283,7 @@ impl Connection {
     /// An estimate of the memory that this connection holds, itself included.
     pub fn memory(&self) -> usize {
         let phase = match &self.phase {
+            Phase::Hello(hello) => hello.memory(),
             Phase::Handshake(handshake) => handshake.memory(),
             Phase::Traffic(traffic) => traffic.memory(),
             Phase::Dead => 0,
@@ -267,6 +303,7 @@ impl Connection {
 impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let phase = match &self.phase {
+            Phase::Hello(_) => "hello",
             Phase::Handshake(_) => "handshake",
             Phase::Traffic(_) => "traffic",
             Phase::Dead => "dead",

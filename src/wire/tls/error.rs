@@ -33,6 +33,8 @@ impl TlsError {
 
     pub(super) fn received(code: u8) -> Self {
         let text = match alert::name(code) {
+            // After the handshake it is no error and does not come here.
+            "close notify" => "peer closed during the handshake".to_string(),
             "unknown alert" => format!("peer sent fatal alert: number {code}"),
             name => format!("peer sent fatal alert: {name}"),
         };

@@ -312,7 +312,7 @@ fn suite_of<D>(kernel: &KernelConnection<D>) -> Result<Suite, TlsError> {
 /// Keys of a TLS 1.3 server direction: the secret that was caught, if it is the one behind the extracted key.
 fn secret_keys(
     suite: Suite,
-    secret: Option<sink::Secret>,
+    secret: Option<Box<sink::Secret>>,
     extracted: &ConnectionTrafficSecrets,
 ) -> Result<Keys, TlsError> {
     let secret = secret.ok_or_else(|| {

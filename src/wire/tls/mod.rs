@@ -17,6 +17,8 @@
 //!   no renegotiation, no early data, no client certificate after the handshake.
 //! - A connection that waits holds no buffer: a partial record is stored only as far as it came, and the store is freed
 //!   with its record. [`Connection::park`] drops the expanded keys too.
+//! - Where the name asked for picks the config ([`Connection::server_by_name`]), the hello is read twice, by `hello.rs` and
+//!   by the connection of the config chosen.
 //!
 //! What never happens here: sockets, clocks (rustls's own ticket and certificate dates apart), decisions about who may
 //! come in. The handshake proves possession of a key only ([`verifier::PossessionOnly`]).
@@ -32,6 +34,7 @@ mod config;
 mod connection;
 mod error;
 mod handshake;
+mod hello;
 mod sink;
 mod sniff;
 pub mod tickets;
@@ -41,6 +44,7 @@ pub mod verifier;
 pub use config::{prepare_client_config, prepare_server_config};
 pub use connection::Connection;
 pub use error::TlsError;
+pub use hello::ChooseConfig;
 
 #[cfg(test)]
 mod tests;

@@ -11,20 +11,20 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use zeroize::Zeroize;
 
-/// A traffic secret: 32 or 48 bytes. Zeroised on drop, never printed.
+/// A traffic secret: 32 or 48 bytes. Zeroised on drop, never printed; boxed, so that moving it leaves no copy behind.
 pub struct Secret {
     bytes: [u8; 48],
     len: usize,
 }
 
 impl Secret {
-    fn new(secret: &[u8]) -> Option<Self> {
-        let mut bytes = [0; 48];
-        bytes.get_mut(..secret.len())?.copy_from_slice(secret);
-        Some(Self {
-            bytes,
+    fn new(secret: &[u8]) -> Option<Box<Self>> {
+        let mut own = Box::new(Self {
+            bytes: [0; 48],
             len: secret.len(),
-        })
+        });
+        own.bytes.get_mut(..secret.len())?.copy_from_slice(secret);
+        Some(own)
     }
 
     pub fn as_bytes(&self) -> &[u8] {
@@ -41,8 +41,8 @@ impl Drop for Secret {
 /// What was caught for one connection.
 #[derive(Default)]
 pub struct Caught {
-    pub client: Option<Secret>,
-    pub server: Option<Secret>,
+    pub client: Option<Box<Secret>>,
+    pub server: Option<Box<Secret>>,
     pub sni: Option<Box<str>>,
 }
 

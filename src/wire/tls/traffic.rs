@@ -420,6 +420,11 @@ impl Traffic {
     pub fn sealer_mut(&mut self) -> &mut Sealer {
         &mut self.sealer
     }
+
+    #[cfg(test)]
+    pub fn opener_mut(&mut self) -> &mut Opener {
+        &mut self.opener
+    }
 }
 
 fn open_fault(error: OpenError) -> Fault {

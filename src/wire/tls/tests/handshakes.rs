@@ -303,3 +303,99 @@ fn without_secrets_there_is_no_takeover() {
         "{error:?}"
     );
 }
+
+struct Sites(Vec<(&'static str, Arc<ServerConfig>)>);
+
+impl crate::wire::tls::ChooseConfig for Sites {
+    fn choose(&self, sni: Option<&str>) -> Option<Arc<ServerConfig>> {
+        let site = self.0.iter().find(|(name, _)| Some(*name) == sni);
+        site.map(|(_, config)| config.clone())
+    }
+}
+
+/// The name picks the config; here one that asks for a certificate and one that does not.
+#[test]
+fn the_name_picks_the_config() {
+    each(|we_serve, suite, random| {
+        if !we_serve {
+            return;
+        }
+        let asking = server_config(&[suite]);
+        let mut silent = ServerConfig::builder_with_provider(provider(&[suite]))
+            .with_protocol_versions(&versions(&[suite]))
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(asking.cert_resolver.clone());
+        prepare_server_config(&mut silent);
+        let sites = [("localhost", Arc::new(asking)), ("other", Arc::new(silent))];
+        let sites: Arc<dyn crate::wire::tls::ChooseConfig> = Arc::new(Sites(sites.to_vec()));
+        for (name, presented) in [("localhost", 1), ("Other", 0)] {
+            let mut config = client_config(&[suite], true);
+            config
+                .dangerous()
+                .set_certificate_verifier(Arc::new(Trusting));
+            let name = ServerName::try_from(name).unwrap();
+            let peer = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+            let (mut ours, mut peer) = (
+                Ours::new(Connection::server_by_name(&sites)),
+                Peer::new(peer.into()),
+            );
+            pump(&mut ours, &mut peer, random);
+            assert_eq!(ours.error, None);
+            let established = ours.established.take().unwrap();
+            assert_eq!(established.peer_chain.len(), presented);
+            let bytes = peer.send(b"x");
+            ours.receive_split(&bytes, random);
+            assert_eq!(ours.received, b"x");
+        }
+        let config = Arc::new(client_config(&[suite], false));
+        let name = ServerName::try_from("nobody").unwrap();
+        let peer = rustls::ClientConnection::new(config, name).unwrap();
+        let (mut ours, mut peer) = (
+            Ours::new(Connection::server_by_name(&sites)),
+            Peer::new(peer.into()),
+        );
+        pump(&mut ours, &mut peer, random);
+        assert_eq!(ours.error.unwrap().text, "no site for the name \"nobody\"");
+        let alert = rustls::AlertDescription::UnrecognisedName;
+        assert_eq!(peer.error, Some(rustls::Error::AlertReceived(alert)));
+    });
+}
+
+/// Takes any server: these tests are not about its certificate.
+#[derive(Debug)]
+struct Trusting;
+
+impl rustls::client::danger::ServerCertVerifier for Trusting {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: rustls::pki_types::UnixTime,
+    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
+        Ok(rustls::client::danger::ServerCertVerified::assertion())
+    }
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
+    }
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
+    }
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        aws_lc_rs::default_provider()
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
+}

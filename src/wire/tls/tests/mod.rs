@@ -1,12 +1,18 @@
 //! Our side against rustls's own buffered connections, OpenSSL, and mutated bytes.
 
+mod attacks;
 mod handshakes;
+mod mutation;
+mod openssl;
+mod pinning;
+mod tickets;
+mod traffic;
 
 use super::{
     Connection, Established, Step, TlsError, prepare_client_config, prepare_server_config,
 };
 use crate::wire::Put;
-use crate::wire::record::Outgoing;
+use crate::wire::record::{ContentType, Outgoing};
 use crate::wire::tls::verifier::PossessionOnly;
 use rcgen::{CertificateParams, CertifiedIssuer, KeyPair};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
@@ -37,15 +43,25 @@ pub struct Pki {
     pub client: Identity,
 }
 
+fn named(common_name: &str, names: &[&str]) -> CertificateParams {
+    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+    let mut params = CertificateParams::new(names).unwrap();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, common_name);
+    params
+}
+
 /// One for all tests: keys are costly.
 pub fn pki() -> &'static Pki {
     static PKI: OnceLock<Pki> = OnceLock::new();
     PKI.get_or_init(|| {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        let mut params = named("Test CA", &[]);
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         let issue = |name: &str, key: KeyPair| {
-            let params = CertificateParams::new(vec![name.to_string()]).unwrap();
+            let params = named(name, &[name]);
             let certificate = params.signed_by(&key, &ca).unwrap();
             Identity {
                 chain: vec![certificate.der().clone()],
@@ -318,6 +334,42 @@ pub fn connected(
     assert_eq!((&ours.error, &peer.error), (&None, &None));
     assert!(ours.established.is_some() && !peer.tls.is_handshaking());
     (ours, peer)
+}
+
+/// Two of ours, server and client: the one to attack, the other with keys at hand to do it.
+pub fn ours_only(suite: SupportedCipherSuite, client: ClientConfig) -> (Ours, Ours) {
+    let (mut a, mut b) = (Ours::server(server_config(&[suite])), Ours::client(client));
+    for _ in 0..8 {
+        let bytes = a.control();
+        b.receive(&bytes);
+        let bytes = b.control();
+        a.receive(&bytes);
+    }
+    assert!(
+        a.is_established && b.is_established,
+        "{:?} {:?}",
+        a.error,
+        b.error
+    );
+    (a, b)
+}
+
+/// A record that `from` would never send, under its keys.
+pub fn forge(from: &mut Ours, content_type: ContentType, plain: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    from.tls
+        .traffic_mut()
+        .sealer_mut()
+        .append(content_type, plain, &mut out)
+        .unwrap();
+    out
+}
+
+pub fn suite(id: u16) -> SupportedCipherSuite {
+    *all_suites()
+        .iter()
+        .find(|suite| u16::from(suite.suite()) == id)
+        .unwrap()
 }
 
 /// Runs `test` for us as server and as client, with each suite.

@@ -1,0 +1,190 @@
+//! Certificates and keys: read from PEM files, made into rustls's configs, watched for their end.
+//!
+//! Three configs come from here: [`clients_config`] (the gateway towards clients, TLS 1.2 and 1.3),
+//! [`relay_config`] (the gateway towards connectors) and [`connector_config`] (their other side), the relay pair being
+//! TLS 1.3 with a certificate on both sides. All allow the keys to be taken over (DESIGN §4).
+//!
+//! What never happens here: no trust in clients is decided (that is `snapshot::Trust`, against the site's newest
+//! settings), no key is logged or published, no file is read on a shard.
+
+pub mod base64;
+pub mod expiry;
+pub mod facts;
+pub mod pem;
+pub mod sni;
+pub mod tickets;
+
+use super::config::TlsFiles;
+use pem::Wrong;
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Protocol name of a relay link (ALPN), so that a link is never taken for a client's connection nor the reverse.
+pub const RELAY_ALPN: &[u8] = b"tidegate-relay/1";
+
+/// The cryptography of every handshake.
+pub fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
+}
+
+/// Which of an identity's two files is at fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    Certificate,
+    Key,
+}
+
+/// A certificate chain and its key, checked to belong together.
+pub fn load_identity(files: &TlsFiles) -> Result<CertifiedKey, (Part, Wrong)> {
+    let chain = pem::certificates(&files.certificate).map_err(|w| (Part::Certificate, w))?;
+    let key = pem::private_key(&files.key).map_err(|w| (Part::Key, w))?;
+    let key = provider()
+        .key_provider
+        .load_private_key(key)
+        .map_err(|error| {
+            let text = format!("{}: the key cannot be used: {error}", files.key.display());
+            (
+                Part::Key,
+                Wrong::new(
+                    text,
+                    "use an ECDSA P-256 or P-384, Ed25519, or RSA 2048+ key",
+                ),
+            )
+        })?;
+    let identity = CertifiedKey::new(chain, key);
+    identity.keys_match().map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => {
+            let text = format!(
+                "{} does not belong to {}",
+                files.key.display(),
+                files.certificate.display()
+            );
+            (
+                Part::Key,
+                Wrong::new(
+                    text,
+                    "the file's first certificate must be the key's own; its CAs follow it",
+                ),
+            )
+        }
+        other => {
+            let text = format!("{}: {other}", files.certificate.display());
+            (
+                Part::Certificate,
+                Wrong::new(text, "the first certificate of the file cannot be read"),
+            )
+        }
+    })?;
+    Ok(identity)
+}
+
+/// CA certificates as rustls's roots.
+pub fn load_roots(file: &Path) -> Result<RootCertStore, Wrong> {
+    let mut roots = RootCertStore::empty();
+    for certificate in pem::certificates(file)? {
+        facts::check_ca(&certificate).map_err(|why| {
+            Wrong::new(
+                format!("{}: {why}", file.display()),
+                "give the CA's own certificate",
+            )
+        })?;
+        roots.add(certificate).map_err(|error| {
+            Wrong::new(
+                format!("{}: {error}", file.display()),
+                "the CA certificate cannot be used",
+            )
+        })?;
+    }
+    Ok(roots)
+}
+
+fn text_of((_, wrong): (Part, Wrong)) -> String {
+    wrong.text
+}
+
+/// The gateway towards clients: HTTP/1.1, TLS 1.2 and 1.3, certificate by SNI, tickets from `ticket_keys` or random
+/// at start. `verifier` decides whether a client certificate is asked for and what the handshake proves of it.
+///
+/// The result is by value, so that the caller can set `key_log` before it shares it.
+pub fn clients_config(
+    tls: &TlsFiles,
+    sni: &[(Vec<String>, TlsFiles)],
+    ticket_keys: Option<&Path>,
+    verifier: Arc<dyn ClientCertVerifier>,
+) -> Result<ServerConfig, String> {
+    let mut resolver = sni::BySni::new(load_identity(tls).map_err(text_of)?);
+    for (hosts, files) in sni {
+        resolver.add(hosts, load_identity(files).map_err(text_of)?);
+    }
+    let ticketer: Arc<dyn ProducesTickets> = match ticket_keys {
+        Some(file) => Arc::new(tickets::SharedTicketer::load(file).map_err(|w| w.text)?),
+        None => {
+            aws_lc_rs::Ticketer::new().map_err(|e| format!("no random for ticket keys: {e}"))?
+        }
+    };
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .map_err(|e| e.to_string())?
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(Arc::new(resolver));
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.ticketer = ticketer;
+    // Tickets carry the session to the client: no store here to fill, none to share between instances.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 1;
+    config.enable_secret_extraction = true;
+    Ok(config)
+}
+
+/// The gateway towards connectors: TLS 1.3 only, a certificate under `connector_ca` required. No tickets: a resumed
+/// session would pass without its certificate being verified against a reloaded CA.
+pub fn relay_config(tls: &TlsFiles, connector_ca: &Path) -> Result<ServerConfig, String> {
+    let identity = load_identity(tls).map_err(text_of)?;
+    let roots = Arc::new(load_roots(connector_ca).map_err(|w| w.text)?);
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
+        .build()
+        .map_err(|e| format!("{}: {e}", connector_ca.display()))?;
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|e| e.to_string())?
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(identity)));
+    config.alpn_protocols = vec![RELAY_ALPN.to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    config.enable_secret_extraction = true;
+    Ok(config)
+}
+
+/// The connector towards gateways: TLS 1.3 only, the gateway's name checked against certificates under `gateway_ca`.
+pub fn connector_config(tls: &TlsFiles, gateway_ca: &Path) -> Result<ClientConfig, String> {
+    let identity = load_identity(tls).map_err(text_of)?;
+    let roots = load_roots(gateway_ca).map_err(|w| w.text)?;
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|e| e.to_string())?
+        .with_root_certificates(roots)
+        .with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(identity)));
+    config.alpn_protocols = vec![RELAY_ALPN.to_vec()];
+    config.resumption = rustls::client::Resumption::disabled();
+    config.enable_secret_extraction = true;
+    Ok(config)
+}
+
+/// The connector's id as a gateway reads it: the certificate's first CN, checked to be fit for an id.
+pub fn connector_id(leaf: &[u8]) -> Result<String, String> {
+    let facts = facts::Facts::of(leaf)?;
+    let name = facts.common_name.ok_or("the certificate has no CN")?;
+    super::settings::check_name(&name)
+        .map_err(|why| format!("the certificate's CN {name:?} {why}"))?;
+    Ok(name)
+}
+
+#[cfg(test)]
+mod tests;

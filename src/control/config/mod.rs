@@ -1,0 +1,261 @@
+//! The two config files: raw, spanned TOML, then a resolved plan.
+//!
+//! [`load_gateway`] and [`load_connector`] read a file (`reader`), complain of all that is wrong with it at once, and
+//! give a plan in which nothing is left to decide: paths are absolute or relative to the working folder, defaults are
+//! filled in, files were found and fit together. `tuning/gateway.toml` and `tuning/connector.toml` document every key.
+//!
+//! Invariants: an unknown key is an error; a key of the contract whose function this version does not have is an error
+//! when it protects something or is needed, else a warning; it is never silently ignored.
+
+mod common; // what both files have
+mod connector;
+mod files; // what the files that a config names must hold
+mod gateway;
+mod reader; // a spanned TOML tree, read key by key
+mod routes; // [[route]]
+mod site_settings; // [site] of a connector
+mod sites; // [[site]] of a gateway
+mod source; // a file's text, lines and complaints
+pub mod units; // "60s", "1 GiB"
+mod words; // "did you mean …?"
+
+use source::Source;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// One complaint about a config file, printed as `file:line: text (hint)`.
+#[derive(Debug, Clone)]
+pub struct Complaint {
+    pub file: PathBuf,
+    pub line: usize,
+    pub text: String,
+    pub hint: String,
+    /// Warnings do not fail `check`.
+    pub warning: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct GatewayConfig {
+    pub name: String,
+    pub instance: u16,
+    pub shards: usize,
+    pub listen_clients: Vec<SocketAddr>,
+    pub listen_relay: Vec<SocketAddr>,
+    pub admin: Option<SocketAddr>,
+    pub tls: TlsFiles,
+    pub sni: Vec<(Vec<String>, TlsFiles)>,
+    pub ticket_keys: Option<PathBuf>,
+    pub connector_ca: PathBuf,
+    pub sites: Vec<SiteConfig>,
+    pub limits: Limits,
+    pub access_log: AccessLog,
+}
+#[derive(Debug, Clone)]
+pub struct TlsFiles {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+#[derive(Debug, Clone)]
+pub struct SiteConfig {
+    pub name: String,
+    /// Lower-case host names, `*` for any, `*.example.com`.
+    pub hosts: Vec<String>,
+    /// Empty: any connector under connector_ca.
+    pub connectors: Vec<String>,
+}
+#[derive(Debug, Clone)]
+pub struct Limits {
+    pub connections: usize,
+    pub connections_per_address: usize,
+    pub memory_mib: usize,
+    pub head_kib: usize,
+    pub head_seconds: u64,
+    pub body_idle_seconds: u64,
+    pub idle_seconds: u64,
+    pub headers: usize,
+    pub half_close: bool,
+}
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccessLog {
+    Off,
+    Errors,
+    Sample(u32),
+    All,
+}
+
+#[derive(Debug, Clone)]
+pub struct ConnectorConfig {
+    pub id: String,
+    pub site: String,
+    pub shards: usize,
+    pub admin: Option<SocketAddr>,
+    pub tls: TlsFiles,
+    pub gateway_ca: PathBuf,
+    pub gateways: Vec<GatewayAddress>,
+    pub routes: Vec<RouteConfig>,
+    /// What is published (control::settings builds it from the file).
+    pub settings: super::settings::SiteDocument,
+    pub pool: PoolLimits,
+    pub access_log: AccessLog,
+}
+#[derive(Debug, Clone)]
+pub struct GatewayAddress {
+    pub host: String,
+    pub port: u16,
+    pub instances: u16,
+}
+#[derive(Debug, Clone)]
+pub struct RouteConfig {
+    pub path: String,
+    pub upstream: Vec<Upstream>,
+    pub strip_prefix: bool,
+    pub timeout: Option<Duration>,
+    pub connect_timeout: Duration,
+    pub idle_timeout: Duration,
+    pub source_addresses: Vec<IpAddr>,
+}
+#[derive(Debug, Clone)]
+pub struct Upstream {
+    pub https: bool,
+    pub host: String,
+    pub port: u16,
+    /// Prefix of the upstream URL's path, without trailing slash; usually empty.
+    pub base_path: String,
+}
+#[derive(Debug, Clone)]
+pub struct PoolLimits {
+    /// Idle connections kept per upstream and shard.
+    pub idle_per_upstream: usize,
+    pub idle_seconds: u64,
+    /// Connections per upstream and shard; more requests are RESET(overloaded).
+    pub connections_per_upstream: usize,
+}
+
+impl std::fmt::Display for Complaint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kind = if self.warning { "warning: " } else { "" };
+        write!(
+            f,
+            "{}:{}: {kind}{}",
+            self.file.display(),
+            self.line,
+            self.text
+        )?;
+        if self.hint.is_empty() {
+            Ok(())
+        } else {
+            write!(f, " (hint: {})", self.hint)
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 100_000,
+            connections_per_address: usize::MAX,
+            memory_mib: 1024,
+            head_kib: 64,
+            head_seconds: 10,
+            body_idle_seconds: 60,
+            idle_seconds: 300,
+            headers: 100,
+            half_close: false,
+        }
+    }
+}
+
+impl Default for PoolLimits {
+    fn default() -> Self {
+        Self {
+            idle_per_upstream: 256,
+            idle_seconds: 50,
+            connections_per_upstream: 4096,
+        }
+    }
+}
+
+impl AccessLog {
+    /// Whether a request is logged: decided before anything of its line is built. `counter` counts the requests of the
+    /// shard; `status` is 0 when the client got no answer.
+    pub fn wants(self, status: u16, counter: u64) -> bool {
+        match self {
+            Self::Off => false,
+            Self::Errors => status >= 400 || status == 0,
+            Self::Sample(every) => counter.is_multiple_of(u64::from(every.max(1))),
+            Self::All => true,
+        }
+    }
+}
+
+/// What reading a file gives: a plan and its warnings, or all complaints, warnings included, in the order of lines.
+pub type Loaded<T> = Result<(T, Vec<Complaint>), Vec<Complaint>>;
+
+/// Reads, validates and resolves (paths relative to the file); all complaints at once.
+pub fn load_gateway(path: &Path) -> Loaded<GatewayConfig> {
+    load(path, gateway::read)
+}
+
+pub fn load_connector(path: &Path) -> Loaded<ConnectorConfig> {
+    load(path, connector::read)
+}
+
+/// Which of the two files a text is, by its tables; `None` when it is neither or both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Gateway,
+    Connector,
+}
+
+impl Kind {
+    /// `[gateway]` is a table in one file and a list of tables in the other.
+    pub fn of(path: &Path) -> Result<Self, Vec<Complaint>> {
+        let source = Source::open(path).map_err(|complaint| vec![complaint])?;
+        let table = source.parse();
+        let table = table.get_ref();
+        let gateway = table
+            .get("gateway")
+            .is_some_and(|value| value.get_ref().is_table());
+        match (gateway, table.get("connector").is_some()) {
+            (true, false) => Ok(Self::Gateway),
+            (false, true) => Ok(Self::Connector),
+            (both, _) => {
+                let text = if both {
+                    "is a gateway's and a connector's file at once"
+                } else {
+                    "is neither a gateway's nor a connector's file"
+                };
+                source.error(
+                    1,
+                    text,
+                    "gateway.toml has [gateway], connector.toml has [connector]",
+                );
+                Err(source.into_complaints())
+            }
+        }
+    }
+}
+
+fn load<T>(path: &Path, read: impl FnOnce(&reader::Section<'_>) -> Option<T>) -> Loaded<T> {
+    let source = Source::open(path).map_err(|complaint| vec![complaint])?;
+    let plan = {
+        let table = source.parse();
+        // After a syntax error, what is missing may merely stand in the part that could not be read: say only what
+        // is certain.
+        if source.has_errors() {
+            None
+        } else {
+            read(&reader::Section::top(&source, table.get_ref()))
+        }
+    };
+    let failed = source.has_errors();
+    let complaints = source.into_complaints();
+    match plan {
+        Some(plan) if !failed => Ok((plan, complaints)),
+        _ => Err(complaints),
+    }
+}
+
+#[cfg(test)]
+mod tests;

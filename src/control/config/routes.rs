@@ -1,0 +1,380 @@
+//! `[[route]]` of connector.toml: what the connector does with a request, and what it publishes of it.
+
+use super::reader::{At, Section};
+use super::source::Source;
+use super::{RouteConfig, Upstream};
+use crate::control::settings::{Auth, MAX_ROUTES, PublishedRoute, check_route_path, is_method};
+use std::net::IpAddr;
+use std::time::Duration;
+
+const TIMEOUT: Duration = Duration::from_secs(60);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+const MAX_BODY: u64 = 1 << 30;
+pub const MAX_UPSTREAMS: usize = 64;
+
+/// Both views of all routes, in the file's order: index i of one is index i of the other.
+pub fn read(top: &Section<'_>, has_client_ca: bool) -> (Vec<RouteConfig>, Vec<PublishedRoute>) {
+    let source = top.source();
+    let sections = top.sections("route");
+    if sections.is_empty() {
+        source.warn(
+            top.line_of("route"),
+            "no [[route]]: nothing is published",
+            "[[route]] with path and upstream",
+        );
+    }
+    if sections.len() > MAX_ROUTES {
+        source.error(
+            top.line_of("route"),
+            format!("{} routes", sections.len()),
+            format!("{MAX_ROUTES} at most"),
+        );
+    }
+    let (mut routes, mut published) = (Vec::new(), Vec::new());
+    for section in sections {
+        if let Some((route, publication)) = read_one(&section, has_client_ca, &published) {
+            routes.push(route);
+            published.push(publication);
+        }
+    }
+    (routes, published)
+}
+
+fn read_one(
+    section: &Section<'_>,
+    has_client_ca: bool,
+    before: &[PublishedRoute],
+) -> Option<(RouteConfig, PublishedRoute)> {
+    let source = section.source();
+    let path = section.require(
+        "path",
+        section.text("path"),
+        "path = \"/app/\": what is published",
+    );
+    let upstream = read_upstreams(section);
+    let auth = read_auth(section, has_client_ca);
+    let methods = read_methods(section);
+    let max_body = section.size("max_body").map_or(MAX_BODY, |at| at.value);
+    let timeout = section.duration("timeout").map_or(TIMEOUT, |at| at.value);
+    let connect_timeout = positive(section, "connect_timeout", CONNECT_TIMEOUT);
+    let idle_timeout = positive(section, "idle_timeout", IDLE_TIMEOUT);
+    let case_insensitive = section
+        .boolean("case_insensitive")
+        .is_some_and(|at| at.value);
+    let strip_prefix = section.boolean("strip_prefix").is_some_and(|at| at.value);
+    if let Some(h2) = section
+        .word("h2", &["auto", "always", "never"])
+        .filter(|at| at.value == "always")
+    {
+        source.warn(
+            h2.line,
+            "`h2 = \"always\"` has no effect: this version speaks HTTP/1.1 to upstreams",
+            "use \"auto\"",
+        );
+    }
+    refuse_upstream_tls(section);
+    let source_addresses = read_source_addresses(section);
+
+    let path = path?;
+    check_path(source, &path, case_insensitive, before);
+    let route = RouteConfig {
+        path: path.value.clone(),
+        upstream,
+        strip_prefix,
+        timeout: (timeout != Duration::ZERO).then_some(timeout),
+        connect_timeout,
+        idle_timeout,
+        source_addresses,
+    };
+    let publication = PublishedRoute {
+        path: path.value,
+        auth,
+        methods,
+        max_body,
+        timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+        case_insensitive,
+    };
+    Some((route, publication))
+}
+
+fn check_path(
+    source: &Source,
+    path: &At<String>,
+    case_insensitive: bool,
+    before: &[PublishedRoute],
+) {
+    if let Err(why) = check_route_path(&path.value) {
+        let hint = "write it as requests arrive after normalisation: \"/app/\", \"/a%20b/\"";
+        source.error(path.line, format!("path {:?} {why}", path.value), hint);
+    }
+    let trimmed = path.value.trim_end_matches('/');
+    let same = before.iter().find(|other| {
+        let other_trimmed = other.path.trim_end_matches('/');
+        if case_insensitive || other.case_insensitive {
+            other_trimmed.eq_ignore_ascii_case(trimmed)
+        } else {
+            other_trimmed == trimmed
+        }
+    });
+    if let Some(other) = same {
+        let text = format!("routes {:?} and {:?} are one", other.path, path.value);
+        source.error(
+            path.line,
+            text,
+            "one [[route]] a path; several upstreams go into its list",
+        );
+    }
+}
+
+fn read_auth(section: &Section<'_>, has_client_ca: bool) -> Auth {
+    let source = section.source();
+    let word = section.word("auth", &["certificate", "token", "any", "none"]);
+    let line = word.as_ref().map_or(section.line(), |at| at.line);
+    let auth = match word.map_or("certificate", |at| at.value) {
+        "token" => {
+            source.error(
+                line,
+                "auth = \"token\": this version does not take tokens",
+                "use \"certificate\"",
+            );
+            Auth::Token
+        }
+        "any" => Auth::Any,
+        "none" => Auth::None,
+        _ => Auth::Certificate,
+    };
+    if matches!(auth, Auth::Certificate | Auth::Any) && !has_client_ca {
+        source.error(
+            line,
+            "the route wants client certificates, and [site] client_ca names no CA: nobody could pass",
+            "client_ca = [{ name = \"corp\", file = \"clients-ca.pem\" }], or auth = \"none\" for an open route",
+        );
+    }
+    auth
+}
+
+fn read_methods(section: &Section<'_>) -> Vec<String> {
+    let mut methods = Vec::new();
+    for method in section.texts("methods").unwrap_or_default() {
+        if !is_method(&method.value) {
+            section.source().error(
+                method.line,
+                format!("{:?} is no HTTP method", method.value),
+                "[\"GET\", \"POST\"]; empty: any",
+            );
+        } else if method.value.bytes().any(|b| b.is_ascii_lowercase()) {
+            let hint = format!(
+                "methods are case-sensitive; most likely {:?}",
+                method.value.to_ascii_uppercase()
+            );
+            section.source().warn(
+                method.line,
+                format!("method {:?} has small letters", method.value),
+                hint,
+            );
+        }
+        methods.push(method.value);
+    }
+    methods
+}
+
+fn positive(section: &Section<'_>, key: &'static str, default: Duration) -> Duration {
+    match section.duration(key) {
+        Some(at) if at.value == Duration::ZERO => {
+            section.source().error(
+                at.line,
+                format!("`{key}` is 0"),
+                "this wait must have an end",
+            );
+            default
+        }
+        Some(at) => at.value,
+        None => default,
+    }
+}
+
+/// `tls = { ca, certificate, key }` is for https upstreams.
+fn refuse_upstream_tls(section: &Section<'_>) {
+    let tls = section.section("tls");
+    for key in ["ca", "certificate", "key"] {
+        if let Some(at) = tls.text(key).filter(|at| !at.value.is_empty()) {
+            section.source().error(
+                at.line,
+                format!("`tls.{key}`: this version does not reach upstreams over https"),
+                "leave it empty and use an http:// upstream",
+            );
+        }
+    }
+}
+
+fn read_source_addresses(section: &Section<'_>) -> Vec<IpAddr> {
+    let mut addresses: Vec<IpAddr> = Vec::new();
+    for text in section.texts("source_addresses").unwrap_or_default() {
+        match text.value.parse() {
+            Ok(address) if addresses.contains(&address) => {
+                section.source().error(
+                    text.line,
+                    format!("source address {address} stands twice"),
+                    "name each address once",
+                );
+            }
+            Ok(address) => addresses.push(address),
+            Err(_) => section.source().error(
+                text.line,
+                format!("{:?} is no IP address", text.value),
+                "addresses of this host without port: [\"10.0.0.5\"]",
+            ),
+        }
+    }
+    addresses
+}
+
+fn read_upstreams(section: &Section<'_>) -> Vec<Upstream> {
+    let source = section.source();
+    let hint = "upstream = [\"http://127.0.0.1:9080\"]";
+    let Some(texts) = section.texts("upstream") else {
+        if section.line_of("upstream") == section.line() {
+            source.error(section.line(), "[[route]] needs `upstream`", hint);
+        }
+        return Vec::new();
+    };
+    if texts.is_empty() || texts.len() > MAX_UPSTREAMS {
+        let text = format!("`upstream` names {} servers", texts.len());
+        source.error(
+            section.line_of("upstream"),
+            text,
+            format!("1 to {MAX_UPSTREAMS}: {hint}"),
+        );
+    }
+    let mut upstreams: Vec<Upstream> = Vec::new();
+    for text in texts {
+        match parse_upstream(&text.value) {
+            Ok(upstream) if upstream.https => source.error(
+                text.line,
+                format!(
+                    "upstream {:?}: this version does not reach upstreams over https",
+                    text.value
+                ),
+                "use http:// within the private network",
+            ),
+            Ok(upstream) => {
+                let same = |u: &Upstream| {
+                    (&u.host, u.port, &u.base_path)
+                        == (&upstream.host, upstream.port, &upstream.base_path)
+                };
+                if upstreams.iter().any(same) {
+                    source.error(
+                        text.line,
+                        format!("upstream {:?} stands twice", text.value),
+                        "name each server once",
+                    );
+                }
+                upstreams.push(upstream);
+            }
+            Err(why) => source.error(text.line, format!("upstream {:?} {why}", text.value), hint),
+        }
+    }
+    upstreams
+}
+
+/// `http://host[:port][/base]`.
+fn parse_upstream(url: &str) -> Result<Upstream, String> {
+    let (scheme, rest) = url.split_once("://").ok_or("has no scheme (http://)")?;
+    let https = match scheme.to_ascii_lowercase().as_str() {
+        "http" => false,
+        "https" => true,
+        _ => return Err(format!("has scheme {scheme:?}; http is known")),
+    };
+    if rest.contains(['?', '#']) {
+        return Err("has a query or fragment".into());
+    }
+    let (authority, path) = match rest.find('/') {
+        Some(slash) => rest.split_at(slash),
+        None => (rest, ""),
+    };
+    if authority.contains('@') {
+        return Err("holds user information".into());
+    }
+    let (host, port) = split_port(authority)?;
+    let port = match port {
+        None => {
+            if https {
+                443
+            } else {
+                80
+            }
+        }
+        Some(digits) => digits
+            .parse()
+            .ok()
+            .filter(|port| *port != 0)
+            .ok_or_else(|| format!("has port {digits:?}"))?,
+    };
+    if rustls::pki_types::ServerName::try_from(host).is_err() {
+        return Err(format!("has host {host:?}, which is no host"));
+    }
+    let base_path = path.trim_end_matches('/');
+    if !base_path.is_empty() {
+        check_route_path(base_path).map_err(|why| format!("has a path that {why}"))?;
+    }
+    Ok(Upstream {
+        https,
+        host: host.to_ascii_lowercase(),
+        port,
+        base_path: base_path.to_string(),
+    })
+}
+
+fn split_port(authority: &str) -> Result<(&str, Option<&str>), String> {
+    if let Some(rest) = authority.strip_prefix('[') {
+        let (host, after) = rest.split_once(']').ok_or("has an unclosed `[`")?;
+        return match after.strip_prefix(':') {
+            Some(port) => Ok((host, Some(port))),
+            None if after.is_empty() => Ok((host, None)),
+            None => Err(format!("has {after:?} behind its address")),
+        };
+    }
+    match authority.split_once(':') {
+        Some((_, port)) if port.contains(':') => Err("is an IPv6 address without brackets".into()),
+        Some((host, port)) => Ok((host, Some(port))),
+        None => Ok((authority, None)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn upstreams_are_read() {
+        let read = |url| parse_upstream(url).map(|u| (u.host, u.port, u.base_path));
+        let is = |host: &str, port, base: &str| Ok((host.to_string(), port, base.to_string()));
+        assert_eq!(read("http://127.0.0.1:9080"), is("127.0.0.1", 9080, ""));
+        assert_eq!(read("http://App.corp/"), is("app.corp", 80, ""));
+        assert_eq!(read("HTTP://[::1]:81/base/x/"), is("::1", 81, "/base/x"));
+        assert_eq!(read("https://app.corp"), is("app.corp", 443, ""));
+        for wrong in [
+            "",
+            "app:80",
+            "ftp://a",
+            "http://",
+            "http://a:0",
+            "http://a:99999",
+            "http://a:x",
+            "http://u:p@a",
+            "http://a?x",
+            "http://a/#x",
+            "http://::1",
+            "http://[::1",
+            "http://[::1]x",
+            "http://a b",
+            "http://a//b",
+            "http://a/../b",
+            "http://a:80:90",
+            "http://-a-",
+        ] {
+            assert!(read(wrong).is_err(), "{wrong:?} was taken");
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! `[site]` of connector.toml: whom the site lets in. It is published as it stands here.
+
+use super::common::checked_name;
+use super::files;
+use super::reader::{At, Section};
+use crate::control::certificates::{facts, pem};
+use crate::control::settings::{IdField, MAX_REVISION, PublishedCa, SiteSettings, serial_key};
+use std::path::Path;
+use toml::de::DeValue;
+
+/// The settings, and whether they name a CA at all: one that cannot be read is told once.
+pub fn read(top: &Section<'_>) -> (SiteSettings, bool) {
+    let section = top.section("site");
+    let source = section.source();
+    let revision = section
+        .integer("revision", 0..=MAX_REVISION)
+        .map_or(1, |at| at.value);
+    let mut client_ca: Vec<PublishedCa> = Vec::new();
+    let items = section.items("client_ca");
+    for item in &items {
+        let Some(ca) = read_ca(&section, item) else {
+            continue;
+        };
+        if client_ca.iter().any(|other| other.name == ca.name) {
+            source.error(
+                item.line,
+                format!("client_ca name {:?} stands twice", ca.name),
+                "a name of its own for each CA: it is part of client ids",
+            );
+        }
+        client_ca.push(ca);
+    }
+    if let Some(first) = section.texts("crl").unwrap_or_default().first() {
+        source.error(
+            first.line,
+            "`crl`: this version does not read revocation lists",
+            "put the revoked serials into deny = { serials = […] } (`tidegate pki revoke` prints the line)",
+        );
+    }
+    let channels = section.word("channels", &["certificate", "token", "any"]);
+    if let Some(channels) = channels.filter(|at| at.value != "any") {
+        source.warn(
+            channels.line,
+            "`channels` has no effect: this version has no notification channels",
+            "take it out",
+        );
+    }
+    let deny = section.section("deny");
+    let deny_serials = deny.texts("serials").unwrap_or_default();
+    for serial in deny_serials
+        .iter()
+        .filter(|serial| serial_key(&serial.value).is_none())
+    {
+        source.error(
+            serial.line,
+            format!("{:?} is not a serial number in hex", serial.value),
+            "as in `openssl x509 -serial`, e.g. \"0A1B2C\"",
+        );
+    }
+    let deny_clients = deny.texts("clients").unwrap_or_default();
+    for client in deny_clients
+        .iter()
+        .filter(|client| !client.value.starts_with("cert:"))
+    {
+        source.warn(
+            client.line,
+            format!("no client has the id {:?}", client.value),
+            "client ids begin with cert:<ca name>/",
+        );
+    }
+    if let Some(token) = deny.texts("tokens").unwrap_or_default().first() {
+        source.error(
+            token.line,
+            "`deny.tokens`: this version does not take tokens",
+            "leave it empty",
+        );
+    }
+    for oidc in section.sections("oidc") {
+        source.error(
+            oidc.line(),
+            "[[site.oidc]]: this version does not take tokens",
+            "use client certificates (auth = \"certificate\")",
+        );
+        let _ = (
+            oidc.text("name"),
+            oidc.text("issuer"),
+            oidc.text("audience"),
+            oidc.texts("tenants"),
+            oidc.text("id"),
+            oidc.text("jwks"),
+        );
+    }
+    let texts = |list: Vec<At<String>>| list.into_iter().map(|at| at.value).collect();
+    let settings = SiteSettings {
+        revision,
+        client_ca,
+        deny_serials: texts(deny_serials),
+        deny_clients: texts(deny_clients),
+    };
+    (settings, !items.is_empty())
+}
+
+/// `{ name, file, id }`, or a bare path, then named after its file.
+fn read_ca(section: &Section<'_>, item: &At<&DeValue<'_>>) -> Option<PublishedCa> {
+    let source = section.source();
+    let (name, path, id, line) = match item.value {
+        DeValue::String(path) => {
+            let name = Path::new(path.as_ref())
+                .file_stem()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            (name, path.to_string(), IdField::DnsSan, item.line)
+        }
+        DeValue::Table(table) => {
+            let entry = section.inner("client_ca", item.line, table);
+            let file = entry.require("file", entry.text("file"), "file = \"clients-ca.pem\"");
+            let name = entry.require(
+                "name",
+                entry.text("name"),
+                "name = \"corp\": it begins the client ids, cert:corp/…",
+            );
+            let id = entry
+                .word("id", &["dns_san", "cn", "uri_san", "serial"])
+                .map_or("dns_san", |at| at.value);
+            let (file, name) = (file?, name?);
+            (name.value, file.value, id_field(id), file.line)
+        }
+        _ => {
+            let hint = "client_ca = [{ name = \"corp\", file = \"clients-ca.pem\" }]";
+            source.error(
+                item.line,
+                "an item of `client_ca` is neither a table nor a path",
+                hint,
+            );
+            return None;
+        }
+    };
+    let name = checked_name(
+        source,
+        At {
+            value: name,
+            line: item.line,
+        },
+        "client_ca",
+    );
+    let file = source.resolve(&path);
+    let complain = |wrong: pem::Wrong| files::complain(section, line, wrong);
+    let certificates = pem::certificates(&file).map_err(complain).ok()?;
+    if pem::holds_a_key(&file) {
+        let text = format!("{} holds a private key", file.display());
+        source.error(
+            line,
+            text,
+            "give a file with the CA's certificate only; this one would be a secret to publish",
+        );
+        return None;
+    }
+    for certificate in &certificates {
+        if let Err(why) = facts::check_ca(certificate) {
+            source.error(
+                line,
+                format!("{}: {why}", file.display()),
+                "the CA's certificate is wanted, not a client's",
+            );
+            return None;
+        }
+    }
+    files::warn_of_end(section, &At { value: file, line });
+    Some(PublishedCa {
+        name,
+        pem: pem::canonical(&certificates),
+        id,
+    })
+}
+
+fn id_field(word: &str) -> IdField {
+    match word {
+        "cn" => IdField::Cn,
+        "uri_san" => IdField::UriSan,
+        "serial" => IdField::Serial,
+        _ => IdField::DnsSan,
+    }
+}

@@ -1,0 +1,658 @@
+//! The io_uring driver: [`Ring`].
+//!
+//! A turn is: publish returned buffers, arm what waited for them, enter the kernel once (submit, run deferred work),
+//! then give at most `events_per_turn` completions, in their order, as events. What the owner asks for meanwhile is
+//! submitted by the next turn.
+//!
+//! ```text
+//! queue     submission, completion, arguments' lifetimes     accept    listeners: single-shot accepts, back-off
+//! slot      one socket's state; how an operation names it    transfer  receive and send
+//!                                                            ending    close, abort, detach, joining, give-back
+//! ```
+//! Work per connection per turn is bounded by what is armed: one one-shot receive (64 KiB), or one multishot receive,
+//! which the kernel interrupts after 32 buffers (64 KiB); one send.
+
+mod accept;
+mod ending;
+pub(in crate::ring) mod queue;
+mod slot;
+mod transfer;
+mod waker;
+
+use super::buffers::Group;
+use super::probe::{self, Features};
+use super::sys;
+use super::{
+    CLOSE_PATIENCE, ConnectOptions, Event, ListenOptions, ListenerId, Receive, SocketId, Verbs,
+};
+use io_uring::types::Timespec;
+use io_uring::{cqueue, opcode, types};
+use queue::Queue;
+use slot::{File, Life, Op, Ops, Slot, Tag, entry};
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+pub use waker::Waker;
+
+/// Descriptors left to everything that is not a direct descriptor.
+const PLAIN_DESCRIPTORS_MIN: u64 = 256;
+/// The kernel's limit on a table of direct descriptors.
+const DIRECT_DESCRIPTORS_MAX: u64 = 1 << 20;
+/// How long dropping a ring waits for the kernel to let go of its memory.
+const DROP_PATIENCE: Duration = Duration::from_secs(1);
+/// Keep-alive probes of accepted and connected sockets: first after this silence, then in this rhythm. They find dead
+/// peers of connections that nothing else watches; TCP_USER_TIMEOUT decides when to give up.
+const KEEP_ALIVE_IDLE_S: i32 = 60;
+const KEEP_ALIVE_INTERVAL_S: i32 = 15;
+
+const SMALL: usize = 0;
+const LARGE: usize = 1;
+
+/// Sizes of a ring. Memory is used as it is touched.
+#[derive(Clone, Debug)]
+pub struct RingConfig {
+    /// Entries of the submission queue; more than that in a turn cost one more system call.
+    pub submissions: u32,
+    /// Entries of the completion queue. More completions than that are kept by the kernel, at a cost.
+    pub completions: u32,
+    /// Completions handled in a turn, so that the end of a turn comes soon under any load.
+    pub events_per_turn: usize,
+    /// Direct descriptors, that is, client sockets; lowered to what RLIMIT_NOFILE allows.
+    pub direct_descriptors: u32,
+    /// Accepts under way at each listener (1–64).
+    pub accepts: u16,
+    /// Buffers of `Receive::Small`: count (a power of two, at most 32,768) and bytes.
+    pub small_buffers: (u16, u32),
+    /// Buffers of `Receive::Large`, likewise.
+    pub large_buffers: (u16, u32),
+    /// How long a close waits for the send in flight before it resets the connection.
+    pub close_patience: Duration,
+    /// A waker made before the ring, so that others can already hold it.
+    pub waker: Option<Waker>,
+}
+
+impl Default for RingConfig {
+    fn default() -> Self {
+        RingConfig {
+            submissions: 2_048,
+            completions: 16_384,
+            events_per_turn: 1_024,
+            direct_descriptors: 1 << 18,
+            accepts: 32,
+            small_buffers: (4_096, 2 * 1_024),
+            large_buffers: (128, 64 * 1_024),
+            close_patience: CLOSE_PATIENCE,
+            waker: None,
+        }
+    }
+}
+
+/// What has been counted since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    pub turns: u64,
+    pub accepted: u64,
+    /// Accepts that failed for want of descriptors or memory, and were made again later.
+    pub accepts_put_off: u64,
+    /// Receives that found their group of buffers dry, and were made again later.
+    pub receives_put_off: u64,
+    /// Sends that did not go out in one piece.
+    pub sends_stalled: u64,
+    /// Closes that reset the connection because its send did not end.
+    pub closes_forced: u64,
+    /// Completions of a socket index that has another owner by now. Ours is the fault if this is not 0.
+    pub stale_completions: u64,
+    /// Calls for a socket that was given up. Its owner's is the fault if this is not 0.
+    pub stale_calls: u64,
+}
+
+/// An io_uring with everything that a shard's sockets need; see [`Verbs`]. Made, used and dropped on one thread.
+pub struct Ring {
+    queue: Queue,
+    groups: [Rc<Group>; 2],
+    /// Sockets whose receive found no buffer, by group.
+    dry: [VecDeque<SocketId>; 2],
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    listeners: Vec<accept::Listener>,
+    /// Accepts that wait for a descriptor: listener and place.
+    put_off: VecDeque<(u32, u32)>,
+    /// When to make them again even if no descriptor was given back here.
+    accept_again_at: Option<Instant>,
+    accepts: u16,
+    /// Entries of the direct table that neither a socket nor an accept under way has.
+    direct_free: u32,
+    /// Events found but not yet given: at most a few at a time.
+    ready: VecDeque<Event>,
+    /// Sockets that are closing, and until when they may; in that order, since all wait equally long.
+    closing: VecDeque<(Instant, SocketId)>,
+    stalled_bytes: usize,
+    now: Instant,
+    /// Completions that this turn may still give.
+    budget: usize,
+    events_per_turn: usize,
+    close_patience: Duration,
+    waker: Waker,
+    wake_count: Box<[u8; 8]>,
+    /// A read of the waker's eventfd is under way; only `turn_and_wait` needs one.
+    wake_armed: bool,
+    /// When the timeout under way completes.
+    timer_at: Option<Instant>,
+    features: Features,
+    counters: Counters,
+}
+
+impl Ring {
+    /// Probes the host, raises the soft RLIMIT_NOFILE to the hard one, and makes a ring for the calling thread.
+    ///
+    /// # Errors
+    /// [`probe::Unsupported`] inside, when the host cannot run it; else what the kernel said.
+    pub fn new(config: &RingConfig) -> io::Result<Ring> {
+        let features = probe::probe()?;
+        let open_files = sys::raise_open_files()?;
+        let io = queue::build(config.submissions, config.completions, features.no_sqarray)?;
+        let direct = open_files
+            .saturating_sub(PLAIN_DESCRIPTORS_MIN)
+            .clamp(1, DIRECT_DESCRIPTORS_MAX)
+            .min(config.direct_descriptors as u64) as u32;
+        io.submitter().register_files_sparse(direct)?;
+        let group = |id, (count, size)| Group::register(&io, id, count, size);
+        let groups = [
+            group(0, config.small_buffers)?,
+            group(1, config.large_buffers)?,
+        ];
+        let waker = match &config.waker {
+            Some(waker) => waker.clone(),
+            None => Waker::new()?,
+        };
+        io.submitter().register_eventfd(waker.fd())?;
+        let mut ring = Ring {
+            queue: Queue::new(io),
+            groups,
+            dry: Default::default(),
+            slots: Vec::new(),
+            free: Vec::new(),
+            listeners: Vec::new(),
+            put_off: VecDeque::new(),
+            accept_again_at: None,
+            accepts: config.accepts.clamp(1, 64),
+            direct_free: direct,
+            ready: VecDeque::new(),
+            closing: VecDeque::new(),
+            stalled_bytes: 0,
+            now: Instant::now(),
+            budget: 0,
+            events_per_turn: config.events_per_turn.max(1),
+            close_patience: config.close_patience,
+            waker,
+            wake_count: Box::new([0; 8]),
+            wake_armed: false,
+            timer_at: None,
+            features,
+            counters: Counters::default(),
+        };
+        ring.queue.disable_eventfd();
+        Ok(ring)
+    }
+
+    pub fn features(&self) -> &Features {
+        &self.features
+    }
+
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Sockets held, those that are closing included.
+    pub fn sockets(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// Begins a turn without waiting. True when `poll_event` has something to give.
+    ///
+    /// # Errors
+    /// None that can be repaired: the ring is unusable.
+    pub fn turn(&mut self) -> io::Result<bool> {
+        self.prepare();
+        if !self.queue.is_quiet() {
+            self.queue.enter(0, None)?;
+        }
+        Ok(self.begin_turn())
+    }
+
+    /// As `turn`, but waits for something to happen, at most for `timeout`. For loops without an executor.
+    pub fn turn_and_wait(&mut self, timeout: Duration) -> io::Result<bool> {
+        self.prepare();
+        self.arm_wake();
+        let due = self
+            .next_deadline()
+            .map(|at| at.saturating_duration_since(Instant::now()));
+        let timeout = due.map_or(timeout, |due| due.min(timeout));
+        self.waker.set_asleep(true);
+        let found =
+            self.waker.is_pending() || self.queue.completions() > 0 || !self.ready.is_empty();
+        let entered = self.queue.enter(if found { 0 } else { 1 }, Some(timeout));
+        self.waker.set_asleep(false);
+        entered?;
+        Ok(self.begin_turn())
+    }
+
+    /// The eventfd that completions and wakers write to while the ring sleeps; a second descriptor of it, for the
+    /// executor.
+    pub fn eventfd(&self) -> io::Result<OwnedFd> {
+        self.waker.second_fd()
+    }
+
+    /// Writes to that eventfd, so that the next read of it is over at once.
+    pub fn knock(&self) {
+        self.waker.signal();
+    }
+
+    /// Called when a turn found nothing: lets completions and wakers write to the eventfd, arms a timeout for `deadline`
+    /// (or an earlier one of the ring's own), and runs one more turn. True when that found nothing either: the caller
+    /// now waits for 8 bytes from the eventfd, and calls `awake`. False: go on with `poll_event`.
+    pub fn fall_asleep(&mut self, deadline: Option<Instant>) -> io::Result<bool> {
+        let deadline = [deadline, self.next_deadline()].into_iter().flatten().min();
+        let now = Instant::now();
+        if deadline.is_some_and(|at| at <= now) {
+            self.turn()?;
+            return Ok(false);
+        }
+        self.set_wake_at(deadline, now);
+        self.prepare();
+        self.waker.set_asleep(true);
+        self.queue.enable_eventfd();
+        let entered = self.queue.enter(0, None);
+        let asleep = entered.is_ok() && !self.begin_turn();
+        if !asleep {
+            self.awake();
+        }
+        entered.map(|()| asleep)
+    }
+
+    /// Called when the eventfd was read.
+    pub fn awake(&mut self) {
+        self.waker.set_asleep(false);
+        self.queue.disable_eventfd();
+    }
+
+    /// Waits until every socket that was closed is gone, at most for `patience`. For the end of a shard: dropping the ring
+    /// cuts short what is still being sent.
+    pub fn finish_closing(&mut self, patience: Duration) -> io::Result<()> {
+        let deadline = Instant::now() + patience;
+        while self.slots.iter().any(|slot| slot.life == Life::Closing) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            self.turn_and_wait(left)?;
+            while self.poll_event().is_some() {}
+        }
+        Ok(())
+    }
+
+    /// When the ring itself has something to do.
+    fn next_deadline(&self) -> Option<Instant> {
+        let closing = self.closing.front().map(|(at, _)| *at);
+        [closing, self.accept_again_at].into_iter().flatten().min()
+    }
+
+    /// What is done before the kernel is entered.
+    fn prepare(&mut self) {
+        for group in [SMALL, LARGE] {
+            self.groups[group].publish();
+            self.arm_dry(group);
+        }
+    }
+
+    /// What is done after the kernel was entered. True when there is something to give.
+    fn begin_turn(&mut self) -> bool {
+        self.now = Instant::now();
+        self.counters.turns += 1;
+        self.force_overdue_closes();
+        self.accept_again();
+        if self.waker.take() {
+            self.ready.push_back(Event::Woken);
+        }
+        self.budget = self.queue.completions().min(self.events_per_turn);
+        self.budget > 0 || !self.ready.is_empty()
+    }
+
+    /// Arms a timeout that completes at `at`; at most one is armed, and one that is too early stays, since it costs one
+    /// turn and nothing else.
+    fn set_wake_at(&mut self, at: Option<Instant>, now: Instant) {
+        let Some(at) = at else { return };
+        if self.timer_at.is_some_and(|armed| armed <= at) {
+            return;
+        }
+        let time = Box::new(Timespec::from(at.saturating_duration_since(now)));
+        let entry = match self.timer_at {
+            None => opcode::Timeout::new(&*time)
+                .build()
+                .user_data(Tag::ring(Op::Timer)),
+            Some(_) => opcode::TimeoutUpdate::new(Tag::ring(Op::Timer), &*time)
+                .build()
+                .user_data(Tag::ring(Op::TimerUpdate)),
+        };
+        // SAFETY: the kernel copies the time when the entry is submitted, and `keep` has it until then.
+        unsafe { self.queue.push(entry) };
+        self.queue.keep(time);
+        self.timer_at = Some(at);
+    }
+
+    fn arm_wake(&mut self) {
+        if std::mem::replace(&mut self.wake_armed, true) {
+            return;
+        }
+        let fd = types::Fd(self.waker.fd());
+        let entry = opcode::Read::new(fd, self.wake_count.as_mut_ptr(), 8)
+            .build()
+            .user_data(Tag::ring(Op::Wake));
+        // SAFETY: `wake_count` is 8 bytes that live as long as the ring, whose drop joins this read or leaks them. The
+        // waker's descriptor is open as long as `self.waker`.
+        unsafe { self.queue.push(entry) };
+    }
+
+    /// Hands one completion to whom it belongs; events go to `ready`.
+    fn complete(&mut self, completion: &cqueue::Entry) {
+        let (result, flags) = (completion.result(), completion.flags());
+        let Some(tag) = Tag::decode(completion.user_data()) else {
+            self.counters.stale_completions += 1;
+            return;
+        };
+        match tag.op {
+            Op::Wake => return self.wake_armed = false, // `begin_turn` has seen what for
+            Op::Timer => return self.timer_at = None,
+            Op::TimerUpdate | Op::CancelAll | Op::CancelOther | Op::CancelAccept => return,
+            Op::Accept => return self.accept_done(tag.index, tag.generation, result),
+            _ => {}
+        }
+        let id = SocketId {
+            index: tag.index,
+            generation: tag.generation,
+        };
+        let Some(index) = self.find(id) else {
+            // An answer to a cancellation may come after its target, and nothing is lost with it.
+            if !matches!(tag.op, Op::CancelReceive | Op::CancelHangUpPoll) {
+                self.counters.stale_completions += 1;
+                debug_assert!(false, "{tag:?} completed after its socket was given up");
+            }
+            return;
+        };
+        match tag.op {
+            Op::Receive => self.receive_done(index, result, flags),
+            Op::HangUpPoll => self.hang_up_poll_done(index, result),
+            Op::CancelReceive => self.receive_cancel_answered(index),
+            Op::CancelHangUpPoll => self.hang_up_cancel_answered(index),
+            Op::Send => self.send_done(index, result),
+            Op::RoomPoll => self.room_poll_done(index, result),
+            Op::Connect => self.connect_done(index, result),
+            other => self.slots[index].ops.remove(other),
+        }
+        if tag.op == Op::Close {
+            self.release(index);
+        } else {
+            self.settle(index);
+        }
+    }
+
+    fn connect_done(&mut self, index: usize, result: i32) {
+        let socket = self.id(index);
+        let slot = &mut self.slots[index];
+        slot.ops.remove(Op::Connect);
+        if slot.life != Life::Connecting {
+            return;
+        }
+        if result >= 0 {
+            slot.life = Life::Open;
+            self.ready.push_back(Event::Connected { socket });
+            self.arm_receive(index);
+        } else {
+            // Nothing but its timeout cancels a connect whose owner still waits.
+            let errno = if result == -libc::ECANCELED {
+                libc::ETIMEDOUT
+            } else {
+                -result
+            };
+            self.fail(index, errno);
+        }
+    }
+
+    /// The socket is dead: says so once.
+    fn fail(&mut self, index: usize, errno: i32) {
+        let socket = self.id(index);
+        let slot = &mut self.slots[index];
+        if slot.listens() {
+            slot.failed = true;
+            let error = io::Error::from_raw_os_error(errno);
+            self.ready.push_back(Event::Failed { socket, error });
+        }
+    }
+
+    fn id(&self, index: usize) -> SocketId {
+        SocketId {
+            index: index as u32,
+            generation: self.slots[index].generation,
+        }
+    }
+
+    /// The slot of a socket that has not been given up.
+    fn find(&self, socket: SocketId) -> Option<usize> {
+        let index = socket.index as usize;
+        let slot = self.slots.get(index)?;
+        (slot.generation == socket.generation && slot.life != Life::Free).then_some(index)
+    }
+
+    /// The slot of a socket that an owner calls us about.
+    fn find_for_owner(&mut self, socket: SocketId) -> Option<usize> {
+        let index = self
+            .find(socket)
+            .filter(|index| self.slots[*index].life != Life::Closing);
+        if index.is_none() {
+            self.counters.stale_calls += 1;
+            debug_assert!(false, "{socket:?} was given up by its owner before");
+        }
+        index
+    }
+
+    /// A slot for a new socket; `None` when there are as many as a tag can name.
+    fn allocate(&mut self, file: File, life: Life) -> Option<usize> {
+        let index = match self.free.pop() {
+            Some(index) => index as usize,
+            None if self.slots.len() > Tag::INDEX_MAX as usize => return None,
+            None => {
+                self.slots.push(Slot::new());
+                self.slots.len() - 1
+            }
+        };
+        let slot = &mut self.slots[index];
+        debug_assert!(slot.life == Life::Free && slot.ops == Ops::default());
+        slot.file = file;
+        slot.life = life;
+        Some(index)
+    }
+
+    fn tag(&self, index: usize, op: Op) -> u64 {
+        let generation = self.slots[index].generation;
+        Tag {
+            op,
+            generation,
+            index: index as u32,
+        }
+        .encode()
+    }
+
+    /// Pushes an operation of a socket and notes that it is under way.
+    ///
+    /// # Safety
+    /// As for [`Queue::push`].
+    unsafe fn start(&mut self, index: usize, op: Op, entry: io_uring::squeue::Entry) {
+        let entry = entry.user_data(self.tag(index, op));
+        self.slots[index].ops.insert(op);
+        // SAFETY: passed on to the caller.
+        unsafe { self.queue.push(entry) };
+    }
+
+    /// Asks for the end of an operation under way.
+    fn cancel(&mut self, index: usize, op: Op, answer: Op) {
+        let (target, answer) = (self.tag(index, op), self.tag(index, answer));
+        self.queue.cancel(target, answer);
+    }
+}
+
+impl Verbs for Ring {
+    type Waker = Waker;
+
+    fn listen(
+        &mut self,
+        addr: SocketAddr,
+        options: &ListenOptions,
+    ) -> io::Result<(ListenerId, SocketAddr)> {
+        let fd = accept::bind(addr, options)?;
+        self.adopt_listener(fd, options.direct)
+    }
+
+    fn stop_listening(&mut self, listener: ListenerId) {
+        self.end_accepts(listener);
+    }
+
+    fn connect(&mut self, addr: SocketAddr, options: &ConnectOptions) -> io::Result<SocketId> {
+        let socket = transfer::connecting_socket(addr, options)?;
+        let Some(index) = self.allocate(File::Plain(socket.into()), Life::Connecting) else {
+            return Err(io::Error::other(
+                "the ring holds as many sockets as it can number",
+            ));
+        };
+        let address = Box::new(socket2::SockAddr::from(addr));
+        let connect = entry!(self.slots[index].file.target(), |fd| {
+            opcode::Connect::new(fd, address.as_ptr().cast(), address.len()).build()
+        });
+        match options.timeout {
+            // SAFETY: the kernel copies the address when the entry is submitted, and `keep` has it until then.
+            None => unsafe { self.start(index, Op::Connect, connect) },
+            Some(timeout) => {
+                let time = Box::new(Timespec::from(timeout));
+                let timeout = opcode::LinkTimeout::new(&*time).build();
+                let connect = connect.user_data(self.tag(index, Op::Connect));
+                let timeout = timeout.user_data(self.tag(index, Op::ConnectTimeout));
+                self.slots[index].ops.insert(Op::Connect);
+                self.slots[index].ops.insert(Op::ConnectTimeout);
+                // SAFETY: likewise, of the address and of the time.
+                unsafe { self.queue.push_linked(connect, timeout) };
+                self.queue.keep(time);
+            }
+        }
+        self.queue.keep(address);
+        Ok(self.id(index))
+    }
+
+    fn adopt(&mut self, fd: OwnedFd) -> io::Result<SocketId> {
+        // A receive on a non-blocking socket would fail where it should wait.
+        socket2::SockRef::from(&fd).set_nonblocking(false)?;
+        match self.allocate(File::Plain(fd), Life::Open) {
+            Some(index) => Ok(self.id(index)),
+            None => Err(io::Error::other(
+                "the ring holds as many sockets as it can number",
+            )),
+        }
+    }
+
+    fn receive(&mut self, socket: SocketId, mode: Receive) {
+        if let Some(index) = self.find_for_owner(socket) {
+            self.set_mode(index, mode);
+        }
+    }
+
+    fn send(&mut self, socket: SocketId, buf: Vec<u8>) {
+        assert!(!buf.is_empty(), "an empty send");
+        if let Some(index) = self.find_for_owner(socket) {
+            self.start_send(index, buf);
+        }
+    }
+
+    fn send_in_flight(&self, socket: SocketId) -> bool {
+        self.find(socket).is_some_and(|index| {
+            let slot = &self.slots[index];
+            slot.send_in_flight() || slot.write_error != 0
+        })
+    }
+
+    fn shutdown_write(&mut self, socket: SocketId) {
+        if let Some(index) = self.find_for_owner(socket) {
+            self.slots[index].shutdown_wanted = true;
+            self.shut_down_when_sent(index);
+        }
+    }
+
+    fn close(&mut self, socket: SocketId) {
+        self.let_go(socket, false);
+    }
+
+    fn abort(&mut self, socket: SocketId) {
+        self.let_go(socket, true);
+    }
+
+    fn detach(&mut self, socket: SocketId) {
+        if let Some(index) = self.find_for_owner(socket) {
+            self.start_detaching(index);
+        }
+    }
+
+    fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    fn now(&self) -> Instant {
+        self.now
+    }
+
+    fn poll_event(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Some(event);
+            }
+            if self.budget == 0 {
+                return None;
+            }
+            self.budget -= 1;
+            let completion = self.queue.pop()?;
+            self.complete(&completion);
+        }
+    }
+
+    fn stalled_bytes(&self) -> usize {
+        self.stalled_bytes
+    }
+}
+
+impl Drop for Ring {
+    /// Ends every operation and sees it end, since the kernel may write to our memory until then. If it does not end in
+    /// time, the memory is leaked.
+    fn drop(&mut self) {
+        let deadline = Instant::now() + DROP_PATIENCE;
+        while self.queue.in_flight() > 0 && Instant::now() < deadline {
+            self.queue.cancel_all(Tag::ring(Op::CancelAll));
+            if self
+                .queue
+                .enter(1, Some(Duration::from_millis(10)))
+                .is_err()
+            {
+                break;
+            }
+            while let Some(completion) = self.queue.pop() {
+                self.discard(&completion);
+            }
+        }
+        if self.queue.in_flight() > 0 {
+            std::mem::forget(std::mem::take(&mut self.slots));
+            std::mem::forget(std::mem::take(&mut self.listeners));
+            std::mem::forget(std::mem::take(&mut self.wake_count));
+            self.groups
+                .iter()
+                .for_each(|group| std::mem::forget(group.clone()));
+        }
+    }
+}
