@@ -119,7 +119,11 @@ fn end_of_quoted(bytes: &[u8], at: usize, quote: u8) -> usize {
 
 /// `r"`, `br##"`, …: bytes up to behind the quote, and how many hashes close it.
 fn raw_hashes(bytes: &[u8]) -> Option<(usize, usize)> {
-    let prefix = bytes.iter().take_while(|b| matches!(b, b'b' | b'c')).count().min(1);
+    let prefix = bytes
+        .iter()
+        .take_while(|b| matches!(b, b'b' | b'c'))
+        .count()
+        .min(1);
     let rest = bytes[prefix..].strip_prefix(b"r")?;
     let hashes = rest.iter().take_while(|b| **b == b'#').count();
     (rest.get(hashes) == Some(&b'"')).then_some((prefix + 1 + hashes + 1, hashes))
@@ -194,7 +198,8 @@ fn imports(text: &str, depth: usize) -> Vec<(usize, String)> {
                         Some((_, Token::Sign('{'))) => level += 1,
                         Some((_, Token::Sign('}'))) => level -= 1,
                         Some((line, Token::Word(name)))
-                            if level == 1 && matches!(tokens[next - 1].1, Token::Sign('{' | ',')) =>
+                            if level == 1
+                                && matches!(tokens[next - 1].1, Token::Sign('{' | ',')) =>
                         {
                             found.push((*line, name.clone()));
                         }
@@ -221,7 +226,11 @@ fn place(path: &str) -> (String, usize) {
         Some(&("mod" | "lib" | "main")) => parts.len() - 1,
         _ => parts.len(),
     };
-    let layer = if matches!(parts[0], "lib" | "main") { "" } else { parts[0] };
+    let layer = if matches!(parts[0], "lib" | "main") {
+        ""
+    } else {
+        parts[0]
+    };
     (layer.to_owned(), depth)
 }
 
@@ -230,7 +239,11 @@ fn check(path: &str, text: &str) -> Vec<String> {
     let mut wrong = Vec::new();
     for (one, two) in NOWHERE {
         let owed = format!("{one}{two}");
-        for (number, _) in text.lines().enumerate().filter(|(_, line)| line.contains(&owed)) {
+        for (number, _) in text
+            .lines()
+            .enumerate()
+            .filter(|(_, line)| line.contains(&owed))
+        {
             wrong.push(format!("{path}:{}: says {owed}", number + 1));
         }
     }
@@ -281,7 +294,11 @@ fn every_source_keeps_to_its_layer() {
     }
     let (mut wrong, mut read) = (Vec::new(), 0);
     for file in files {
-        let path = file.strip_prefix(root).expect("under the root").display().to_string();
+        let path = file
+            .strip_prefix(root)
+            .expect("under the root")
+            .display()
+            .to_string();
         if let Ok(text) = fs::read_to_string(&file)
             && (!path.starts_with("src/") || path.ends_with(".rs"))
         {
@@ -332,7 +349,10 @@ fn the_check_can_fail() {
     ];
     for (path, text, expected) in offences {
         let wrong = check(path, text);
-        assert!(wrong.len() == 1 && wrong[0].contains(expected), "{path}: {text}\n{wrong:?}");
+        assert!(
+            wrong.len() == 1 && wrong[0].contains(expected),
+            "{path}: {text}\n{wrong:?}"
+        );
     }
     #[rustfmt::skip]
     let innocent = [

@@ -5,7 +5,9 @@ use crate::harness::{Curl, Lab, Tls};
 use std::fs;
 
 fn small() -> Lab {
-    Lab::plan().route("/small/", "auth = \"none\"\nmax_body = \"1 KiB\"").start()
+    Lab::plan()
+        .route("/small/", "auth = \"none\"\nmax_body = \"1 KiB\"")
+        .start()
 }
 
 #[test]
@@ -14,20 +16,37 @@ fn a_body_over_the_routes_limit_is_refused() {
     for (size, status) in [(1024, 200), (1025, 413)] {
         fs::write(lab.file("body"), vec![b'x'; size]).expect("a file");
         let upload = lab.file("body").display().to_string();
-        let answer = Curl::new(&lab, "/small/length").args(&["-T", &upload]).answer();
+        let answer = Curl::new(&lab, "/small/length")
+            .args(&["-T", &upload])
+            .answer();
         assert_eq!(answer.status, status, "{size} bytes");
         if status == 413 {
             answer.assert_problem(413, "body_too_large");
         }
-        let chunked = Curl::new(&lab, "/small/chunked").args(&["-T", &upload, "-H", "Transfer-Encoding: chunked"]);
+        let chunked = Curl::new(&lab, "/small/chunked").args(&[
+            "-T",
+            &upload,
+            "-H",
+            "Transfer-Encoding: chunked",
+        ]);
         let done = chunked.run();
-        assert_eq!(done.answer.status, status, "{size} bytes in chunks: {}", done.log);
+        assert_eq!(
+            done.answer.status, status,
+            "{size} bytes in chunks: {}",
+            done.log
+        );
     }
     let received = |part: &str| {
         let all = lab.upstream.seen();
-        all.iter().filter(|s| s.what == What::Received && s.target.contains(part)).count()
+        all.iter()
+            .filter(|s| s.what == What::Received && s.target.contains(part))
+            .count()
     };
-    assert_eq!((lab.upstream.count("length"), received("length")), (1, 1), "what says its size is refused unseen");
+    assert_eq!(
+        (lab.upstream.count("length"), received("length")),
+        (1, 1),
+        "what says its size is refused unseen"
+    );
     assert_eq!(received("chunked"), 1, "what does not is never complete");
 }
 
@@ -43,11 +62,15 @@ fn a_body_too_large_is_refused_before_it_is_sent() {
 
 #[test]
 fn methods_outside_the_routes_list_are_refused() {
-    let lab = Lab::plan().route("/read/", "auth = \"none\"\nmethods = [\"GET\", \"HEAD\"]").start();
+    let lab = Lab::plan()
+        .route("/read/", "auth = \"none\"\nmethods = [\"GET\", \"HEAD\"]")
+        .start();
     let mut client = Tls::connect(&lab);
     assert_eq!(client.get("/read/x").status, 200);
     for method in ["POST", "DELETE", "get", "GETX", "CCM_POST"] {
-        client.send(format!("{method} /read/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"));
+        client.send(format!(
+            "{method} /read/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
+        ));
         client.answer().assert_problem(405, "method_not_allowed");
     }
     assert_eq!(client.get("/read/y").status, 200, "the connection goes on");
@@ -56,10 +79,15 @@ fn methods_outside_the_routes_list_are_refused() {
 
 #[test]
 fn a_refused_upload_keeps_the_connection_in_step() {
-    let lab = Lab::plan().route("/read/", "auth = \"none\"\nmethods = [\"GET\"]").start();
+    let lab = Lab::plan()
+        .route("/read/", "auth = \"none\"\nmethods = [\"GET\"]")
+        .start();
     let mut client = Tls::connect(&lab);
     let inner = "GET /t/smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    client.send(format!("POST /read/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{inner}", inner.len()));
+    client.send(format!(
+        "POST /read/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{inner}",
+        inner.len()
+    ));
     client.answer().assert_problem(405, "method_not_allowed");
     // Either the connection ends, or the body was read as a body.
     let next = "GET /t/next HTTP/1.1\r\nHost: localhost\r\n\r\n";

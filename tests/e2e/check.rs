@@ -1,13 +1,16 @@
 //! A wrong config is told by file, line and hint, by `check` and at the start alike.
 
-use crate::harness::lab::{check, tidegate};
 use crate::harness::Lab;
+use crate::harness::lab::{check, tidegate};
 use std::process::Command;
 
 /// The line of `part` in a file.
 fn line_of(lab: &Lab, name: &str, part: &str) -> usize {
     let text = std::fs::read_to_string(lab.file(name)).expect("a config file");
-    1 + text.lines().position(|line| line.contains(part)).unwrap_or_else(|| panic!("no {part:?} in {name}"))
+    1 + text
+        .lines()
+        .position(|line| line.contains(part))
+        .unwrap_or_else(|| panic!("no {part:?} in {name}"))
 }
 
 #[test]
@@ -50,25 +53,46 @@ fn each_mistake_is_named_with_file_line_and_hint() {
         assert!(!fit, "{wrong} passed: {text}");
         let place = format!("wrong-{name}:{line}:");
         let complaint = text.lines().find(|l| l.contains(&place));
-        assert!(complaint.is_some(), "{wrong}: nothing at {place} in\n{text}");
+        assert!(
+            complaint.is_some(),
+            "{wrong}: nothing at {place} in\n{text}"
+        );
         for part in *said {
-            assert!(text.contains(part), "{wrong}: `{part}` is not said in\n{text}");
+            assert!(
+                text.contains(part),
+                "{wrong}: `{part}` is not said in\n{text}"
+            );
         }
         // The process says the same and does not start.
         let role = name.trim_end_matches(".toml");
-        let output = tidegate().arg(role).arg("--config").arg(&config).output().expect("tidegate");
+        let output = tidegate()
+            .arg(role)
+            .arg("--config")
+            .arg(&config)
+            .output()
+            .expect("tidegate");
         let text = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success() && text.contains(&place), "{role} with {wrong}: {text}");
+        assert!(
+            !output.status.success() && text.contains(&place),
+            "{role} with {wrong}: {text}"
+        );
     }
 }
 
 #[test]
 fn all_mistakes_are_told_at_once() {
     let lab = Lab::plan().without_connector().start();
-    let changes = [("shards = 1", "shards = -1"), ("key = \"server.key\"", "key = \"gone.key\""), ("\"all\"", "\"some\"")];
+    let changes = [
+        ("shards = 1", "shards = -1"),
+        ("key = \"server.key\"", "key = \"gone.key\""),
+        ("\"all\"", "\"some\""),
+    ];
     let config = lab.rewrite("gateway.toml", "wrong.toml", &changes);
     let (fit, text) = check(&config);
-    let complaints = text.lines().filter(|line| line.contains("wrong.toml:")).count();
+    let complaints = text
+        .lines()
+        .filter(|line| line.contains("wrong.toml:"))
+        .count();
     assert!(!fit && complaints >= 3, "{text}");
 }
 
@@ -81,6 +105,9 @@ fn a_file_that_is_not_there_is_named() {
             .expect("tidegate");
         let text = [output.stdout, output.stderr].concat();
         let text = String::from_utf8_lossy(&text);
-        assert!(!output.status.success() && text.contains("/nowhere/gateway.toml"), "{role}: {text}");
+        assert!(
+            !output.status.success() && text.contains("/nowhere/gateway.toml"),
+            "{role}: {text}"
+        );
     }
 }

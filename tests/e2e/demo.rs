@@ -12,19 +12,36 @@ fn every_printed_line_does_what_it_says() {
     let dir = folder.0.display().to_string();
     let talk = Talk::start(tidegate().args(["demo", "--free-ports", "--dir", &dir]));
     let said = talk.hear("Ctrl-C ends it", 1);
-    let lines: Vec<_> = said.lines().filter(|line| line.trim_start().starts_with("curl")).collect();
+    let lines: Vec<_> = said
+        .lines()
+        .filter(|line| line.trim_start().starts_with("curl"))
+        .collect();
     let mut promised = Vec::new();
     for line in lines {
-        let (command, comment) = line.rsplit_once('#').unwrap_or_else(|| panic!("no comment: {line}"));
-        let status: String = comment.trim().chars().take_while(char::is_ascii_digit).collect();
+        let (command, comment) = line
+            .rsplit_once('#')
+            .unwrap_or_else(|| panic!("no comment: {line}"));
+        let status: String = comment
+            .trim()
+            .chars()
+            .take_while(char::is_ascii_digit)
+            .collect();
         let run = format!("{command} -o /dev/null -w '%{{http_code}}'");
         let output = Command::new("sh").args(["-c", &run]).output().expect("sh");
         let got = String::from_utf8_lossy(&output.stdout);
-        assert_eq!(got, status, "{line}\n{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(
+            got,
+            status,
+            "{line}\n{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         promised.push(status);
     }
     for status in ["200", "401", "404"] {
-        assert!(promised.iter().any(|p| p == status), "no line shows a {status}:\n{said}");
+        assert!(
+            promised.iter().any(|p| p == status),
+            "no line shows a {status}:\n{said}"
+        );
     }
 }
 
@@ -53,12 +70,20 @@ fn its_processes_end_with_it() {
     talk.hear("Ctrl-C ends it", 1);
     assert!(of_folder(&dir) >= 2, "a gateway and a connector");
     talk.terminate();
-    until("its processes end", Duration::from_secs(10), || (of_folder(&dir) == 0).then_some(()));
+    until("its processes end", Duration::from_secs(10), || {
+        (of_folder(&dir) == 0).then_some(())
+    });
 }
 
 /// Processes whose command line names the folder, the demo itself apart.
 fn of_folder(dir: &str) -> usize {
-    let names = |entry: std::fs::DirEntry| std::fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
-    let all = std::fs::read_dir("/proc").expect("/proc").flatten().map(names);
-    all.filter(|line| line.contains(dir) && !line.contains("\0demo\0")).count()
+    let names = |entry: std::fs::DirEntry| {
+        std::fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default()
+    };
+    let all = std::fs::read_dir("/proc")
+        .expect("/proc")
+        .flatten()
+        .map(names);
+    all.filter(|line| line.contains(dir) && !line.contains("\0demo\0"))
+        .count()
 }

@@ -12,7 +12,9 @@ fn pipelined_requests_are_answered_in_order() {
     for n in 0..20 {
         // Bodies between them, so that the borders must be right.
         let body = "b".repeat(n);
-        all.push_str(&format!("POST /t/n{n} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {n}\r\n\r\n{body}"));
+        all.push_str(&format!(
+            "POST /t/n{n} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {n}\r\n\r\n{body}"
+        ));
     }
     client.send(&all);
     for n in 0..20 {
@@ -43,8 +45,15 @@ fn chunks_and_trailers_pass_both_ways() {
     assert_eq!(answer.text(), "Wikipedia in \rmore");
     assert_eq!(answer.trailer("X-Sum"), Some("18"));
     let answer = client.get("/t/trailers");
-    assert_eq!((answer.text().as_str(), answer.trailer("X-Sum")), ("firstsecond", Some("11")));
-    assert_eq!(client.get("/t/next").text(), "/t/next", "the connection goes on");
+    assert_eq!(
+        (answer.text().as_str(), answer.trailer("X-Sum")),
+        ("firstsecond", Some("11"))
+    );
+    assert_eq!(
+        client.get("/t/next").text(),
+        "/t/next",
+        "the connection goes on"
+    );
 }
 
 #[test]
@@ -53,7 +62,10 @@ fn interim_answers_are_passed_on() {
     let mut client = Tls::connect(&lab);
     client.send("GET /t/interim HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let hint = client.head();
-    assert_eq!((hint.status, hint.header("Link")), (103, Some("</a.css>; rel=preload")));
+    assert_eq!(
+        (hint.status, hint.header("Link")),
+        (103, Some("</a.css>; rel=preload"))
+    );
     assert_eq!(client.answer().text(), "after hints");
 }
 
@@ -87,11 +99,17 @@ fn answers_without_body_keep_the_connection_in_step() {
         let answer = client.answer_to_head();
         assert_eq!((answer.status, answer.body.len()), (200, 0));
         let answer = client.get("/t/status/204");
-        assert_eq!((answer.status, answer.header("X-Kind")), (204, Some("empty")));
+        assert_eq!(
+            (answer.status, answer.header("X-Kind")),
+            (204, Some("empty"))
+        );
         assert_eq!(answer.header("Content-Length"), None);
         assert_eq!(answer.header("Transfer-Encoding"), None);
         let answer = client.get("/t/status/304");
-        assert_eq!((answer.status, answer.header("ETag"), answer.body.len()), (304, Some("\"a\""), 0));
+        assert_eq!(
+            (answer.status, answer.header("ETag"), answer.body.len()),
+            (304, Some("\"a\""), 0)
+        );
         assert_eq!(client.get("/t/after").text(), "/t/after");
     }
     client.send("HEAD /t/whole HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -112,7 +130,10 @@ fn events_are_not_held_back() {
         .body(&mut answer, &mut |bytes| {
             body.extend_from_slice(bytes);
             if !opened {
-                assert_eq!(body, b"data: first\n\n", "the first event comes while the second is not there yet");
+                assert_eq!(
+                    body, b"data: first\n\n",
+                    "the first event comes while the second is not there yet"
+                );
                 lab.upstream.open_gate("one");
                 opened = true;
             }
@@ -147,7 +168,11 @@ fn absolute_targets_are_understood() {
     let mut client = Tls::connect(&lab);
     client.send("GET https://localhost/t/absolute?q HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_eq!(client.answer().text(), "/t/absolute");
-    assert_eq!(lab.upstream.seen()[0].target, "/t/absolute?q", "the upstream gets origin form");
+    assert_eq!(
+        lab.upstream.seen()[0].target,
+        "/t/absolute?q",
+        "the upstream gets origin form"
+    );
 }
 
 #[test]
@@ -172,7 +197,17 @@ fn upstream_connections_are_used_again() {
     for n in 0..50 {
         client.get(&format!("/t/n{n}"));
     }
-    lab.upstream.wait_for(What::Received, "n49", Duration::from_secs(5));
-    let connections: std::collections::HashSet<_> = lab.upstream.seen().iter().map(|seen| seen.connection).collect();
-    assert!(connections.len() <= 2, "{} connections for 50 requests in a row", connections.len());
+    lab.upstream
+        .wait_for(What::Received, "n49", Duration::from_secs(5));
+    let connections: std::collections::HashSet<_> = lab
+        .upstream
+        .seen()
+        .iter()
+        .map(|seen| seen.connection)
+        .collect();
+    assert!(
+        connections.len() <= 2,
+        "{} connections for 50 requests in a row",
+        connections.len()
+    );
 }

@@ -15,8 +15,15 @@ fn send(lab: &Lab, bytes: &[u8]) -> (u16, bool) {
     match client.try_answer() {
         Ok(answer) => {
             let code = answer.header("Tidegate-Error").unwrap_or_default();
-            assert!(answer.status < 400 || !code.is_empty(), "an error without code:\n{}", answer.head);
-            (answer.status, answer.header("Connection") == Some("close") && client.rest().is_ok())
+            assert!(
+                answer.status < 400 || !code.is_empty(),
+                "an error without code:\n{}",
+                answer.head
+            );
+            (
+                answer.status,
+                answer.header("Connection") == Some("close") && client.rest().is_ok(),
+            )
         }
         Err(_) => (0, true),
     }
@@ -25,7 +32,8 @@ fn send(lab: &Lab, bytes: &[u8]) -> (u16, bool) {
 #[test]
 fn what_can_be_read_in_two_ways_is_refused() {
     let lab = Lab::start();
-    let post = |fields: &str, body: &str| format!("POST /t/smuggled HTTP/1.1\r\n{HOST}{fields}\r\n{body}");
+    let post =
+        |fields: &str, body: &str| format!("POST /t/smuggled HTTP/1.1\r\n{HOST}{fields}\r\n{body}");
     let inner = "GET /t/smuggled-inner HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let length = inner.len();
     #[rustfmt::skip]
@@ -76,7 +84,10 @@ fn what_can_be_read_in_two_ways_is_refused() {
     for (name, bytes, expected) in &cases {
         let (status, closed) = send(&lab, bytes.as_bytes());
         assert!(expected.contains(&status), "{name}: status {status}");
-        assert!(closed, "{name}: the connection goes on after what cannot be read");
+        assert!(
+            closed,
+            "{name}: the connection goes on after what cannot be read"
+        );
     }
     let seen = lab.upstream.count("smuggled");
     assert_eq!(seen, 0, "the upstream saw {seen} of them");
@@ -105,13 +116,25 @@ fn a_body_that_cannot_be_read_is_refused_and_never_completed() {
     ]
     .map(|(name, body)| (name, body.to_owned()));
     for (number, (name, body)) in cases.iter().enumerate() {
-        let head = format!("POST /t/bad{number}/verify HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\n\r\n");
+        let head = format!(
+            "POST /t/bad{number}/verify HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\n\r\n"
+        );
         let (status, closed) = send(&lab, format!("{head}{body}").as_bytes());
-        assert!([400, 413, 431].contains(&status) && closed, "{name}: status {status}, closed: {closed}");
+        assert!(
+            [400, 413, 431].contains(&status) && closed,
+            "{name}: status {status}, closed: {closed}"
+        );
     }
-    let received: Vec<_> =
-        lab.upstream.seen().into_iter().filter(|s| s.what == What::Received && s.target.contains("bad")).collect();
-    assert!(received.is_empty(), "the upstream took these for whole: {received:?}");
+    let received: Vec<_> = lab
+        .upstream
+        .seen()
+        .into_iter()
+        .filter(|s| s.what == What::Received && s.target.contains("bad"))
+        .collect();
+    assert!(
+        received.is_empty(),
+        "the upstream took these for whole: {received:?}"
+    );
     assert_eq!(Tls::connect(&lab).get("/t/after").status, 200);
 }
 
@@ -124,7 +147,12 @@ fn oversized_heads_are_refused_by_name() {
     for (name, bytes, status, code) in [
         ("one long field", fields(&field), 431, "head_too_large"),
         ("too many fields", fields(&many), 431, "head_too_large"),
-        ("a long target", format!("GET /t/{} HTTP/1.1\r\n{HOST}\r\n", "a".repeat(9000)), 414, "target_too_long"),
+        (
+            "a long target",
+            format!("GET /t/{} HTTP/1.1\r\n{HOST}\r\n", "a".repeat(9000)),
+            414,
+            "target_too_long",
+        ),
     ] {
         let mut client = Tls::connect(&lab);
         client.send(&bytes);
@@ -148,7 +176,11 @@ fn an_endless_head_is_not_waited_for() {
     let mut client = Tls::connect(&lab);
     client.send("GET /t/endless HTTP/1.1\r\n");
     let mut sent = 0;
-    while sent < 10_000_000 && client.try_send("X-Filler: filler filler filler filler\r\n").is_ok() {
+    while sent < 10_000_000
+        && client
+            .try_send("X-Filler: filler filler filler filler\r\n")
+            .is_ok()
+    {
         sent += 39;
     }
     assert!(sent < 10_000_000, "the gateway read 10 MB of head");
@@ -162,7 +194,11 @@ fn a_slow_head_is_given_up() {
     client.send("GET /t/slow HTTP/1.1\r\nHost: local");
     match client.try_answer() {
         Ok(answer) => answer.assert_problem(408, "request_timeout"),
-        Err(error) => assert_ne!(error.kind(), std::io::ErrorKind::WouldBlock, "still open after 20 s"),
+        Err(error) => assert_ne!(
+            error.kind(),
+            std::io::ErrorKind::WouldBlock,
+            "still open after 20 s"
+        ),
     }
     let took = began.elapsed();
     let allowed = Duration::from_millis(900)..Duration::from_secs(5);
@@ -174,10 +210,16 @@ fn a_slow_head_is_given_up() {
 fn a_handshake_that_does_not_go_on_is_given_up() {
     use std::io::Read;
     let lab = Lab::plan().limits("head_seconds = 1").start();
-    let mut silent = std::net::TcpStream::connect(("127.0.0.1", lab.ports.clients)).expect("a connection");
-    silent.set_read_timeout(Some(Duration::from_secs(10))).expect("a time-out");
+    let mut silent =
+        std::net::TcpStream::connect(("127.0.0.1", lab.ports.clients)).expect("a connection");
+    silent
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .expect("a time-out");
     let ended = silent.read(&mut [0; 64]);
-    assert!(!matches!(&ended, Err(e) if e.kind() == std::io::ErrorKind::WouldBlock), "still open after 10 s");
+    assert!(
+        !matches!(&ended, Err(e) if e.kind() == std::io::ErrorKind::WouldBlock),
+        "still open after 10 s"
+    );
 }
 
 #[test]
@@ -192,15 +234,27 @@ fn what_is_not_tls_harms_nobody() {
         [&[0x16, 3, 1, 0x40, 0][..], &[1; 0x4000]].concat(),
         vec![0x17, 3, 3, 0, 1, 0],
     ] {
-        let mut stream = std::net::TcpStream::connect(("127.0.0.1", lab.ports.clients)).expect("a connection");
-        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a time-out");
+        let mut stream =
+            std::net::TcpStream::connect(("127.0.0.1", lab.ports.clients)).expect("a connection");
+        stream
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .expect("a time-out");
         let _ = stream.write_all(&bytes);
         let _ = stream.shutdown(std::net::Shutdown::Write);
         let mut answer = Vec::new();
         if let Err(error) = stream.read_to_end(&mut answer) {
-            assert_ne!(error.kind(), std::io::ErrorKind::WouldBlock, "still open: {:x?}", &bytes[..5]);
+            assert_ne!(
+                error.kind(),
+                std::io::ErrorKind::WouldBlock,
+                "still open: {:x?}",
+                &bytes[..5]
+            );
         }
-        assert!(answer.len() < 100, "an alert at most: {:?}", String::from_utf8_lossy(&answer));
+        assert!(
+            answer.len() < 100,
+            "an alert at most: {:?}",
+            String::from_utf8_lossy(&answer)
+        );
     }
     assert_eq!(healthy.get("/t/after").status, 200);
 }

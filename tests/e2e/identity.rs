@@ -7,10 +7,19 @@ use std::fs;
 #[test]
 fn a_certificate_route_wants_a_certificate() {
     let lab = Lab::start();
-    Curl::new(&lab, "/cert/x").answer().assert_problem(401, "unauthenticated");
+    Curl::new(&lab, "/cert/x")
+        .answer()
+        .assert_problem(401, "unauthenticated");
     for tls in ["1.2", "1.3"] {
-        let answer = Curl::new(&lab, "/cert/x").identity(&lab, "device-1").args(&["--tls-max", tls]).answer();
-        assert_eq!((answer.status, answer.text().as_str()), (200, "/cert/x"), "TLS {tls}");
+        let answer = Curl::new(&lab, "/cert/x")
+            .identity(&lab, "device-1")
+            .args(&["--tls-max", tls])
+            .answer();
+        assert_eq!(
+            (answer.status, answer.text().as_str()),
+            (200, "/cert/x"),
+            "TLS {tls}"
+        );
     }
     assert_eq!(lab.upstream.count("/cert/"), 2);
 }
@@ -18,8 +27,13 @@ fn a_certificate_route_wants_a_certificate() {
 #[test]
 fn the_upstream_is_told_who_it_is() {
     let lab = Lab::start();
-    let known = Curl::new(&lab, "/cert/head").identity(&lab, "device-1").answer();
-    let id = known.header("Tidegate-Request-Id").expect("a request id").to_owned();
+    let known = Curl::new(&lab, "/cert/head")
+        .identity(&lab, "device-1")
+        .answer();
+    let id = known
+        .header("Tidegate-Request-Id")
+        .expect("a request id")
+        .to_owned();
     let head = known.text();
     for line in [
         "Tidegate-Client-Id: cert:lab/device-1",
@@ -67,7 +81,11 @@ fn forged_identity_is_removed() {
     let answer = client.answer();
     assert_eq!(answer.trailer("Tidegate-Client-Id"), None);
     let seen = lab.upstream.seen().pop().expect("it was seen");
-    assert!(seen.head.contains("Tidegate-Auth: none") && !seen.head.contains("FORGED"), "{}", seen.head);
+    assert!(
+        seen.head.contains("Tidegate-Auth: none") && !seen.head.contains("FORGED"),
+        "{}",
+        seen.head
+    );
 }
 
 #[test]
@@ -80,16 +98,31 @@ fn expired_and_foreign_certificates_do_not_pass() {
     for file in ["device-1.pem", "device-1.key"] {
         fs::copy(foreign.0.join(file), lab.file(&format!("foreign-{file}"))).expect("a copy");
     }
-    let names = [("old", "expired"), ("foreign-device-1", "no published CA"), ("cp-1", "no published CA"), ("server", "")];
+    let names = [
+        ("old", "expired"),
+        ("foreign-device-1", "no published CA"),
+        ("cp-1", "no published CA"),
+        ("server", ""),
+    ];
     for (name, reason) in names {
         for version in ["1.2", "1.3"] {
-            let answer = Curl::new(&lab, "/cert/x").identity(&lab, name).args(&["--tls-max", version]).answer();
+            let answer = Curl::new(&lab, "/cert/x")
+                .identity(&lab, name)
+                .args(&["--tls-max", version])
+                .answer();
             answer.assert_problem(403, "forbidden");
             assert!(answer.text().contains(reason), "{name}: {}", answer.text());
         }
         let open = Curl::new(&lab, "/t/head").identity(&lab, name).answer();
-        assert_eq!(open.status, 200, "a route for everybody asks nothing: {name}");
-        assert!(open.text().contains("Tidegate-Auth: none"), "{name}: {}", open.text());
+        assert_eq!(
+            open.status, 200,
+            "a route for everybody asks nothing: {name}"
+        );
+        assert!(
+            open.text().contains("Tidegate-Auth: none"),
+            "{name}: {}",
+            open.text()
+        );
     }
     assert_eq!(lab.upstream.count("/cert/"), 0);
 }
@@ -118,10 +151,13 @@ fn stolen(lab: &Lab) -> std::sync::Arc<rustls::ClientConfig> {
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     let key = PrivateKeyDer::from_pem_file(lab.file("stolen.key")).expect("a key");
     let key = provider.key_provider.load_private_key(key).expect("a key");
-    let chain = CertificateDer::pem_file_iter(lab.file("stolen.pem")).expect("PEM").collect::<Result<_, _>>();
+    let chain = CertificateDer::pem_file_iter(lab.file("stolen.pem"))
+        .expect("PEM")
+        .collect::<Result<_, _>>();
     let mut config = (*tls::config(lab, None)).clone();
-    config.client_auth_cert_resolver =
-        std::sync::Arc::new(SingleCertAndKey::from(CertifiedKey::new(chain.expect("PEM"), key)));
+    config.client_auth_cert_resolver = std::sync::Arc::new(SingleCertAndKey::from(
+        CertifiedKey::new(chain.expect("PEM"), key),
+    ));
     std::sync::Arc::new(config)
 }
 
@@ -140,8 +176,14 @@ fn identities_of_connections_do_not_mix() {
         for (expected, client) in &mut clients {
             let text = client.get("/t/head").text();
             match *expected {
-                "none" => assert!(text.contains("Tidegate-Auth: none") && !text.contains("Client-Id"), "{text}"),
-                id => assert!(text.contains(&format!("Tidegate-Client-Id: {id}\n")), "{text}"),
+                "none" => assert!(
+                    text.contains("Tidegate-Auth: none") && !text.contains("Client-Id"),
+                    "{text}"
+                ),
+                id => assert!(
+                    text.contains(&format!("Tidegate-Client-Id: {id}\n")),
+                    "{text}"
+                ),
             }
         }
     }
@@ -156,9 +198,15 @@ fn a_denied_client_is_told_so() {
         .arg(lab.file("device-1.pem"))
         .output()
         .expect("openssl");
-    let serial = String::from_utf8_lossy(&serial.stdout).trim().replace("serial=", "");
+    let serial = String::from_utf8_lossy(&serial.stdout)
+        .trim()
+        .replace("serial=", "");
     let deny = format!("revision = 2\ndeny = {{ serials = [\"{serial}\"] }}");
-    lab.rewrite("connector.toml", "connector.toml", &[("revision = 1", &deny)]);
+    lab.rewrite(
+        "connector.toml",
+        "connector.toml",
+        &[("revision = 1", &deny)],
+    );
     let mut client = Tls::connect_as(&lab, "device-1");
     assert_eq!(client.get("/cert/x").status, 200);
     lab.kill_connector();

@@ -10,7 +10,10 @@ fn spent(lab: &Lab) -> (u64, u64) {
     let connector = lab.connector.as_ref().expect("a connector");
     let before = (lab.gateway.cpu_ticks(), connector.cpu_ticks());
     wait::observe_for(STRETCH);
-    (lab.gateway.cpu_ticks() - before.0, connector.cpu_ticks() - before.1)
+    (
+        lab.gateway.cpu_ticks() - before.0,
+        connector.cpu_ticks() - before.1,
+    )
 }
 
 #[test]
@@ -23,7 +26,10 @@ fn idle_processes_use_no_cpu() {
         assert_eq!(client.get("/t/x").status, 200);
     }
     let (gateway, connector) = spent(&lab);
-    assert!(gateway <= 2 && connector <= 2, "{gateway} and {connector} ticks of 10 ms in {STRETCH:?}");
+    assert!(
+        gateway <= 2 && connector <= 2,
+        "{gateway} and {connector} ticks of 10 ms in {STRETCH:?}"
+    );
     assert_eq!(clients[0].get("/t/x").status, 200, "and they wake up");
 }
 

@@ -5,7 +5,15 @@ use crate::harness::{Curl, Lab, Tls};
 #[test]
 fn an_unpublished_path_is_a_404_by_name() {
     let lab = Lab::start();
-    for path in ["/", "/secret", "/tt/x", "/T/x", "/tx", "/certs/x", "/.tidegate/nothing"] {
+    for path in [
+        "/",
+        "/secret",
+        "/tt/x",
+        "/T/x",
+        "/tx",
+        "/certs/x",
+        "/.tidegate/nothing",
+    ] {
         let answer = Curl::new(&lab, path).answer();
         assert_eq!(answer.status, 404, "{path}");
         answer.assert_problem(404, "not_published");
@@ -41,12 +49,23 @@ fn no_spelling_leaves_the_published_prefix() {
     let seen = lab.upstream.seen();
     for target in seen.iter().map(|seen| seen.target.as_str()) {
         let path = target.split('?').next().unwrap_or_default();
-        assert!(path.starts_with("/t/") || path == "/t", "{target} reached the upstream");
+        assert!(
+            path.starts_with("/t/") || path == "/t",
+            "{target} reached the upstream"
+        );
         let lower = path.to_ascii_lowercase();
-        for sign in ["/../", "/./", "//", "\\", "%2e", "%2f", "%5c", "%00", "%0a", "%0d", "/..;", "/.;"] {
-            assert!(!lower.contains(sign), "{target} reached the upstream with {sign} in it");
+        for sign in [
+            "/../", "/./", "//", "\\", "%2e", "%2f", "%5c", "%00", "%0a", "%0d", "/..;", "/.;",
+        ] {
+            assert!(
+                !lower.contains(sign),
+                "{target} reached the upstream with {sign} in it"
+            );
         }
-        assert!(!lower.ends_with("/..") && !lower.ends_with("/."), "{target} reached the upstream");
+        assert!(
+            !lower.ends_with("/..") && !lower.ends_with("/."),
+            "{target} reached the upstream"
+        );
     }
     assert!(seen.iter().all(|seen| !seen.head.contains("X-Injected")));
 }
@@ -75,17 +94,33 @@ fn what_is_forwarded_is_the_normal_spelling() {
 
 #[test]
 fn the_longest_route_decides() {
-    let lab = Lab::plan().route("/t/inner/", "auth = \"certificate\"").start();
+    let lab = Lab::plan()
+        .route("/t/inner/", "auth = \"certificate\"")
+        .start();
     assert_eq!(Curl::new(&lab, "/t/other").answer().status, 200);
-    for path in ["/t/inner/x", "/t/inner", "/t//inner/x", "/t/x/../inner/x", "/t/%69nner/x"] {
-        Curl::new(&lab, path).answer().assert_problem(401, "unauthenticated");
+    for path in [
+        "/t/inner/x",
+        "/t/inner",
+        "/t//inner/x",
+        "/t/x/../inner/x",
+        "/t/%69nner/x",
+    ] {
+        Curl::new(&lab, path)
+            .answer()
+            .assert_problem(401, "unauthenticated");
     }
-    assert_eq!(Curl::new(&lab, "/t/inners").answer().status, 200, "another segment");
+    assert_eq!(
+        Curl::new(&lab, "/t/inners").answer().status,
+        200,
+        "another segment"
+    );
 }
 
 #[test]
 fn a_prefix_can_be_taken_off() {
-    let lab = Lab::plan().route("/outside/", "auth = \"none\"\nstrip_prefix = true").start();
+    let lab = Lab::plan()
+        .route("/outside/", "auth = \"none\"\nstrip_prefix = true")
+        .start();
     assert_eq!(Curl::new(&lab, "/outside/a/b?c").answer().text(), "/a/b");
     assert_eq!(lab.upstream.seen()[0].target, "/a/b?c");
 }

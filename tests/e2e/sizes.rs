@@ -12,7 +12,9 @@ const MIB: u64 = 1 << 20;
 /// A number from the environment, so that the soak can ask for more.
 fn setting(name: &str, default: u64) -> u64 {
     match std::env::var(name) {
-        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")),
+        Ok(text) => text
+            .parse()
+            .unwrap_or_else(|_| panic!("{name}={text} is no number")),
         Err(_) => default,
     }
 }
@@ -32,10 +34,19 @@ fn exchange(client: &mut Tls, random: &mut Random, largest: u64) -> Result<u64, 
     let (up, down) = (size(random, largest), size(random, largest));
     let (seed, chunked) = (random.next(), random.below(4) == 0);
     // The answer's seed is the request's: the bytes differ from any other request's.
-    let target = format!("/t/exchange?seed={seed}&size={down}&chunked={}", u8::from(random.below(4) == 0));
-    let framing = if chunked { "Transfer-Encoding: chunked".into() } else { format!("Content-Length: {up}") };
-    let wrong = |what: &str, error: std::io::Error| format!("{target}, {up} bytes up: {what}: {error}");
-    let mut text = format!("POST {target} HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n").into_bytes();
+    let target = format!(
+        "/t/exchange?seed={seed}&size={down}&chunked={}",
+        u8::from(random.below(4) == 0)
+    );
+    let framing = if chunked {
+        "Transfer-Encoding: chunked".into()
+    } else {
+        format!("Content-Length: {up}")
+    };
+    let wrong =
+        |what: &str, error: std::io::Error| format!("{target}, {up} bytes up: {what}: {error}");
+    let mut text =
+        format!("POST {target} HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n").into_bytes();
     let mut part = vec![0; 64 * 1024];
     let mut offset = 0;
     while offset < up {
@@ -57,15 +68,25 @@ fn exchange(client: &mut Tls, random: &mut Random, largest: u64) -> Result<u64, 
     }
     client.try_send(&text).map_err(|e| wrong("sending", e))?;
 
-    let mut answer = client.try_head().map_err(|e| wrong("the answer's head", e))?;
+    let mut answer = client
+        .try_head()
+        .map_err(|e| wrong("the answer's head", e))?;
     let mut check = pattern::Check::new(seed);
-    client.body(&mut answer, &mut |bytes| check.feed(bytes)).map_err(|e| wrong("the answer's body", e))?;
-    let verdicts = (answer.header("X-Verdict").unwrap_or_default().to_owned(), check.verdict());
+    client
+        .body(&mut answer, &mut |bytes| check.feed(bytes))
+        .map_err(|e| wrong("the answer's body", e))?;
+    let verdicts = (
+        answer.header("X-Verdict").unwrap_or_default().to_owned(),
+        check.verdict(),
+    );
     let right = (format!("{up} bytes right"), format!("{down} bytes right"));
     if answer.status == 200 && verdicts == right {
         Ok(up + down)
     } else {
-        Err(format!("{target}: status {}, {verdicts:?} instead of {right:?}", answer.status))
+        Err(format!(
+            "{target}: status {}, {verdicts:?} instead of {right:?}",
+            answer.status
+        ))
     }
 }
 
@@ -88,16 +109,23 @@ fn mixed_sizes_arrive_byte_for_byte() {
                     if number >= requests {
                         return Ok(bytes);
                     }
-                    let mut random = Random::new(seed.wrapping_mul(1 << 32).wrapping_add(number << 8));
+                    let mut random =
+                        Random::new(seed.wrapping_mul(1 << 32).wrapping_add(number << 8));
                     bytes += exchange(&mut client, &mut random, largest)?;
                 }
             })
         });
         let clients: Vec<_> = clients.collect();
-        clients.into_iter().map(|client| client.join().expect("no panic")).collect()
+        clients
+            .into_iter()
+            .map(|client| client.join().expect("no panic"))
+            .collect()
     });
     let bytes: Result<Vec<u64>, String> = outcomes.into_iter().collect();
-    let bytes: u64 = bytes.unwrap_or_else(|wrong| panic!("seed {seed}: {wrong}")).iter().sum();
+    let bytes: u64 = bytes
+        .unwrap_or_else(|wrong| panic!("seed {seed}: {wrong}"))
+        .iter()
+        .sum();
     println!("{requests} requests, {} MiB, seed {seed}", bytes / MIB);
     assert_memory(lab, CONNECTIONS);
 }
@@ -131,11 +159,16 @@ fn write_pattern(lab: &Lab, name: &str, seed: u64, size: u64) -> String {
 #[test]
 fn a_large_upload_needs_no_memory() {
     let size = setting("TIDEGATE_E2E_BODY", 200 * MIB);
-    let lab = Lab::plan().alone().route("/big/", "auth = \"none\"\nmax_body = \"16 GiB\"").start();
+    let lab = Lab::plan()
+        .alone()
+        .route("/big/", "auth = \"none\"\nmax_body = \"16 GiB\"")
+        .start();
     let body = write_pattern(&lab, "body", 3, size);
     for (n, framing) in [(1, "X-Framing: length"), (2, "Transfer-Encoding: chunked")] {
         let path = format!("/big/verify?seed=3&n={n}");
-        let answer = Curl::new(&lab, &path).args(&["-T", &body, "-H", framing]).answer();
+        let answer = Curl::new(&lab, &path)
+            .args(&["-T", &body, "-H", framing])
+            .answer();
         assert_eq!(answer.text(), format!("{size} bytes right"));
     }
     assert_memory(&lab, 1);
@@ -151,7 +184,9 @@ fn a_large_download_needs_no_memory() {
         client.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
         let mut answer = client.head();
         let mut check = pattern::Check::new(4);
-        client.body(&mut answer, &mut |bytes| check.feed(bytes)).expect("the whole body");
+        client
+            .body(&mut answer, &mut |bytes| check.feed(bytes))
+            .expect("the whole body");
         assert_eq!(check.verdict(), format!("{size} bytes right"));
     }
     assert_memory(&lab, 1);
@@ -166,7 +201,10 @@ fn a_client_that_does_not_read_costs_bounded_memory() {
     let mut stalled: Vec<_> = (0..STALLED)
         .map(|n| {
             let mut client = Tls::connect_with(&lab, &config);
-            client.send(format!("GET /t/pattern?seed={n}&size={} HTTP/1.1\r\nHost: localhost\r\n\r\n", 64 * MIB));
+            client.send(format!(
+                "GET /t/pattern?seed={n}&size={} HTTP/1.1\r\nHost: localhost\r\n\r\n",
+                64 * MIB
+            ));
             client
         })
         .collect();
@@ -189,7 +227,13 @@ fn a_body_streams_through_while_it_is_sent() {
     let upload = lab.file("body").display().to_string();
     // The echo begins long before the upload ends: neither end holds the whole.
     for framing in ["X-Framing: length", "Transfer-Encoding: chunked"] {
-        let answer = Curl::new(&lab, "/t/echo").args(&["-T", &upload, "-H", framing, "-H", "Expect:"]).answer();
-        assert!(answer.body == pattern::body(5, 30 * MIB), "{framing}: {} bytes came back", answer.body.len());
+        let answer = Curl::new(&lab, "/t/echo")
+            .args(&["-T", &upload, "-H", framing, "-H", "Expect:"])
+            .answer();
+        assert!(
+            answer.body == pattern::body(5, 30 * MIB),
+            "{framing}: {} bytes came back",
+            answer.body.len()
+        );
     }
 }

@@ -6,11 +6,18 @@ use std::time::{Duration, Instant};
 
 #[test]
 fn an_upstream_that_is_away_is_a_502_by_name() {
-    let nobody = format!("upstream = [\"http://127.0.0.1:{}\"]\nauth = \"none\"", ports::free());
+    let nobody = format!(
+        "upstream = [\"http://127.0.0.1:{}\"]\nauth = \"none\"",
+        ports::free()
+    );
     let lab = Lab::plan().route("/away/", &nobody).start();
     let answer = Curl::new(&lab, "/away/x").answer();
     answer.assert_problem(502, "upstream_refused");
-    assert!(answer.text().contains("\"who\":\"upstream\""), "{}", answer.text());
+    assert!(
+        answer.text().contains("\"who\":\"upstream\""),
+        "{}",
+        answer.text()
+    );
     let mut client = Tls::connect(&lab);
     client.send("POST /away/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n");
     client.send([b'x'; 100_000]);
@@ -20,7 +27,9 @@ fn an_upstream_that_is_away_is_a_502_by_name() {
 
 #[test]
 fn an_upstream_that_is_slow_is_a_504_by_name() {
-    let lab = Lab::plan().route("/slow/", "auth = \"none\"\ntimeout = \"500ms\"").start();
+    let lab = Lab::plan()
+        .route("/slow/", "auth = \"none\"\ntimeout = \"500ms\"")
+        .start();
     let began = Instant::now();
     let answer = Curl::new(&lab, "/slow/hang").answer();
     answer.assert_problem(504, "upstream_timeout");
@@ -33,33 +42,47 @@ fn an_upstream_that_is_slow_is_a_504_by_name() {
 
 #[test]
 fn the_wait_ends_with_the_first_byte() {
-    let lab = Lab::plan().route("/slow/", "auth = \"none\"\ntimeout = \"500ms\"").start();
+    let lab = Lab::plan()
+        .route("/slow/", "auth = \"none\"\ntimeout = \"500ms\"")
+        .start();
     let mut client = Tls::connect(&lab);
     client.send("GET /slow/gated?gate=late HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let mut answer = client.head();
     crate::harness::wait::observe_for(Duration::from_millis(1000));
     lab.upstream.open_gate("late");
     let mut body = Vec::new();
-    client.body(&mut answer, &mut |bytes| body.extend_from_slice(bytes)).expect("a whole body");
+    client
+        .body(&mut answer, &mut |bytes| body.extend_from_slice(bytes))
+        .expect("a whole body");
     assert!(body.ends_with(b"second\n\n"));
 }
 
 #[test]
 fn an_answer_that_stands_still_is_cut() {
-    let lab = Lab::plan().route("/slow/", "auth = \"none\"\nidle_timeout = \"1s\"").start();
+    let lab = Lab::plan()
+        .route("/slow/", "auth = \"none\"\nidle_timeout = \"1s\"")
+        .start();
     let mut client = Tls::connect(&lab);
     client.send("GET /slow/gated?gate=never HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let mut answer = client.head();
     let began = Instant::now();
-    client.body(&mut answer, &mut |_| {}).expect_err("half an answer is no answer");
+    client
+        .body(&mut answer, &mut |_| {})
+        .expect_err("half an answer is no answer");
     let took = began.elapsed();
-    assert!((Duration::from_millis(900)..Duration::from_secs(4)).contains(&took), "after {took:?}");
+    assert!(
+        (Duration::from_millis(900)..Duration::from_secs(4)).contains(&took),
+        "after {took:?}"
+    );
 }
 
 #[test]
 fn several_upstreams_take_turns() {
     let (one, two) = (Upstream::start(), Upstream::start());
-    let both = format!("upstream = [\"http://127.0.0.1:{}\", \"http://127.0.0.1:{}\"]\nauth = \"none\"", one.port, two.port);
+    let both = format!(
+        "upstream = [\"http://127.0.0.1:{}\", \"http://127.0.0.1:{}\"]\nauth = \"none\"",
+        one.port, two.port
+    );
     let lab = Lab::plan().route("/both/", &both).start();
     let mut client = Tls::connect(&lab);
     for n in 0..20 {

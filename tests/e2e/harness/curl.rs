@@ -30,7 +30,15 @@ impl Curl {
     /// The same without URL and without `--include`.
     pub fn bare(lab: &Lab) -> Curl {
         let mut command = Command::new("curl");
-        command.args(["-sS", "-4", "--path-as-is", "--globoff", "--max-time", "120", "--cacert"]);
+        command.args([
+            "-sS",
+            "-4",
+            "--path-as-is",
+            "--globoff",
+            "--max-time",
+            "120",
+            "--cacert",
+        ]);
         command.arg(lab.file("ca.pem"));
         Curl { command }
     }
@@ -47,8 +55,12 @@ impl Curl {
 
     /// Presents the certificate of that name.
     pub fn identity(mut self, lab: &Lab, name: &str) -> Curl {
-        self.command.arg("--cert").arg(lab.file(&format!("{name}.pem")));
-        self.command.arg("--key").arg(lab.file(&format!("{name}.key")));
+        self.command
+            .arg("--cert")
+            .arg(lab.file(&format!("{name}.pem")));
+        self.command
+            .arg("--key")
+            .arg(lab.file(&format!("{name}.key")));
         self
     }
 
@@ -79,13 +91,27 @@ impl Curl {
 fn last_answer(mut output: &[u8]) -> Answer {
     let mut answer = Answer::default();
     while output.starts_with(b"HTTP/1.") {
-        let Some(end) = output.windows(4).position(|w| w == b"\r\n\r\n") else { break };
+        let Some(end) = output.windows(4).position(|w| w == b"\r\n\r\n") else {
+            break;
+        };
         let head = String::from_utf8_lossy(&output[..end]).into_owned();
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
-        let field = |line: &str| line.split_once(':').map(|(n, v)| (n.to_owned(), v.trim().to_owned()));
+        let status = head
+            .split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok())
+            .unwrap_or(0);
+        let field = |line: &str| {
+            line.split_once(':')
+                .map(|(n, v)| (n.to_owned(), v.trim().to_owned()))
+        };
         let headers = head.lines().skip(1).filter_map(field).collect();
         output = &output[end + 4..];
-        answer = Answer { status, head, headers, ..Answer::default() };
+        answer = Answer {
+            status,
+            head,
+            headers,
+            ..Answer::default()
+        };
         if status >= 200 {
             break;
         }

@@ -32,20 +32,36 @@ impl Answer {
         let shown = || format!("{}\n{}", self.head, self.text());
         assert_eq!(self.status, status, "{}", shown());
         assert_eq!(self.header("Tidegate-Error"), Some(code), "{}", shown());
-        assert_eq!(self.header("Content-Type"), Some("application/problem+json"), "{}", shown());
-        let document: serde_json::Value =
-            serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", shown()));
+        assert_eq!(
+            self.header("Content-Type"),
+            Some("application/problem+json"),
+            "{}",
+            shown()
+        );
+        let document: serde_json::Value = serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error}: {}", shown()));
         assert_eq!(document["code"], code, "{}", shown());
         assert_eq!(document["status"], status, "{}", shown());
         let who = document["who"].as_str().unwrap_or_default();
-        assert!(["gateway", "connector", "upstream"].contains(&who), "{}", shown());
+        assert!(
+            ["gateway", "connector", "upstream"].contains(&who),
+            "{}",
+            shown()
+        );
         let id = self.header("Tidegate-Request-Id").unwrap_or_default();
-        assert!(!id.is_empty() && document["request_id"] == id, "{}", shown());
+        assert!(
+            !id.is_empty() && document["request_id"] == id,
+            "{}",
+            shown()
+        );
     }
 }
 
 fn find<'a>(fields: &'a [(String, String)], name: &str) -> Option<&'a str> {
-    fields.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    fields
+        .iter()
+        .find(|(n, _)| n.eq_ignore_ascii_case(name))
+        .map(|(_, value)| value.as_str())
 }
 
 fn wrong(text: impl Into<String>) -> io::Error {
@@ -66,7 +82,10 @@ impl Reader {
     fn more(&mut self, from: &mut impl Read) -> io::Result<()> {
         let mut part = [0; 64 * 1024];
         match from.read(&mut part)? {
-            0 => Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the peer closed the connection")),
+            0 => Err(io::Error::new(
+                io::ErrorKind::ConnectionAborted,
+                "the peer closed the connection",
+            )),
             n => {
                 self.buffer.extend_from_slice(&part[..n]);
                 Ok(())
@@ -92,7 +111,9 @@ impl Reader {
             if line.is_empty() {
                 return Ok(fields);
             }
-            let (name, value) = line.split_once(':').ok_or_else(|| wrong(format!("no field: {line}")))?;
+            let (name, value) = line
+                .split_once(':')
+                .ok_or_else(|| wrong(format!("no field: {line}")))?;
             fields.push((name.to_owned(), value.trim().to_owned()));
         }
     }
@@ -100,12 +121,21 @@ impl Reader {
     /// The next head, interim or final.
     pub fn head(&mut self, from: &mut impl Read) -> io::Result<Answer> {
         let line = self.line(from)?;
-        let status = line.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
+        let status = line
+            .strip_prefix("HTTP/1.1 ")
+            .and_then(|rest| rest.get(..3)?.parse().ok());
         let status = status.ok_or_else(|| wrong(format!("no status line: {line}")))?;
         let headers = self.fields(from)?;
         let mut head = line;
-        headers.iter().for_each(|(name, value)| head.push_str(&format!("\n{name}: {value}")));
-        Ok(Answer { status, head, headers, ..Answer::default() })
+        headers
+            .iter()
+            .for_each(|(name, value)| head.push_str(&format!("\n{name}: {value}")));
+        Ok(Answer {
+            status,
+            head,
+            headers,
+            ..Answer::default()
+        })
     }
 
     /// Body bytes to `sink`, by the framing of `answer`; fills in its trailers.
@@ -119,11 +149,15 @@ impl Reader {
         if to_head_request || matches!(answer.status, 100..=199 | 204 | 304) {
             return Ok(());
         }
-        if answer.header("Transfer-Encoding").is_some_and(|te| te.eq_ignore_ascii_case("chunked")) {
+        if answer
+            .header("Transfer-Encoding")
+            .is_some_and(|te| te.eq_ignore_ascii_case("chunked"))
+        {
             loop {
                 let line = self.line(from)?;
                 let size = line.split(';').next().unwrap_or_default().trim();
-                let size = u64::from_str_radix(size, 16).map_err(|_| wrong(format!("no chunk size: {line}")))?;
+                let size = u64::from_str_radix(size, 16)
+                    .map_err(|_| wrong(format!("no chunk size: {line}")))?;
                 if size == 0 {
                     answer.trailers = self.fields(from)?;
                     return Ok(());
@@ -136,7 +170,9 @@ impl Reader {
             }
         }
         if let Some(length) = answer.header("Content-Length") {
-            let length = length.parse().map_err(|_| wrong(format!("Content-Length: {length}")))?;
+            let length = length
+                .parse()
+                .map_err(|_| wrong(format!("Content-Length: {length}")))?;
             return self.exactly(from, length, sink);
         }
         loop {
@@ -148,12 +184,20 @@ impl Reader {
         }
     }
 
-    fn exactly(&mut self, from: &mut impl Read, mut left: u64, sink: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+    fn exactly(
+        &mut self,
+        from: &mut impl Read,
+        mut left: u64,
+        sink: &mut dyn FnMut(&[u8]),
+    ) -> io::Result<()> {
         while left > 0 {
             if self.buffer.is_empty() {
                 self.more(from)?;
             }
-            let n = self.buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            let n = self
+                .buffer
+                .len()
+                .min(usize::try_from(left).unwrap_or(usize::MAX));
             sink(&self.buffer[..n]);
             self.buffer.drain(..n);
             left -= n as u64;
@@ -167,7 +211,9 @@ impl Reader {
             let mut answer = self.head(from)?;
             if answer.status >= 200 {
                 let mut body = Vec::new();
-                self.body(from, &mut answer, to_head_request, &mut |bytes| body.extend_from_slice(bytes))?;
+                self.body(from, &mut answer, to_head_request, &mut |bytes| {
+                    body.extend_from_slice(bytes)
+                })?;
                 answer.body = body;
                 return Ok(answer);
             }
@@ -185,6 +231,9 @@ pub fn get(port: u16, path: &str) -> io::Result<Answer> {
     use std::io::Write;
     let mut stream = std::net::TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(std::time::Duration::from_secs(10)))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    )?;
     Reader::new().answer(&mut stream, false)
 }

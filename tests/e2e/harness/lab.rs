@@ -35,7 +35,8 @@ impl Folder {
     pub fn new() -> Folder {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let dir = std::env::temp_dir().join(format!("tidegate-e2e-{}-{number}", std::process::id()));
+        let dir =
+            std::env::temp_dir().join(format!("tidegate-e2e-{}-{number}", std::process::id()));
         fs::create_dir_all(&dir).expect("a temporary folder");
         Folder(dir)
     }
@@ -54,8 +55,18 @@ impl Drop for Folder {
 /// Runs `tidegate pki …` for a folder; it must succeed.
 #[track_caller]
 pub fn pki(dir: &Path, arguments: &[&str]) {
-    let output = tidegate().arg("pki").args(arguments).arg("--dir").arg(dir).output().expect("tidegate pki");
-    assert!(output.status.success(), "pki {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let output = tidegate()
+        .arg("pki")
+        .args(arguments)
+        .arg("--dir")
+        .arg(dir)
+        .output()
+        .expect("tidegate pki");
+    assert!(
+        output.status.success(),
+        "pki {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 #[derive(Clone, Copy)]
@@ -108,8 +119,14 @@ impl Plan {
 
     /// One more route to the test upstream, with lines of its own (an `upstream` among them takes another one).
     pub fn route(mut self, path: &str, lines: &str) -> Plan {
-        let upstream = if lines.contains("upstream =") { "" } else { "upstream = [\"http://UPSTREAM\"]\n" };
-        self.routes.push_str(&format!("[[route]]\npath = \"{path}\"\n{upstream}{lines}\n"));
+        let upstream = if lines.contains("upstream =") {
+            ""
+        } else {
+            "upstream = [\"http://UPSTREAM\"]\n"
+        };
+        self.routes.push_str(&format!(
+            "[[route]]\npath = \"{path}\"\n{upstream}{lines}\n"
+        ));
         self
     }
 
@@ -137,7 +154,10 @@ impl Plan {
         let upstream = Upstream::start();
         let nginx = self.with_nginx.then(|| Nginx::start(dir));
         if let Some(nginx) = &nginx {
-            let lines = format!("upstream = [\"http://127.0.0.1:{}\"]\nauth = \"none\"", nginx.port);
+            let lines = format!(
+                "upstream = [\"http://127.0.0.1:{}\"]\nauth = \"none\"",
+                nginx.port
+            );
             self = self.route("/files/", &lines);
         }
         let ports = Ports {
@@ -155,13 +175,26 @@ impl Plan {
         fs::write(dir.join("connector.toml"), text).expect("connector.toml");
         let gateway = spawn("gateway", dir);
         let connector = self.with_connector.then(|| spawn("connector", dir));
-        let mut lab = Lab { ports, upstream, nginx, gateway, connector, folder, _turn: turn };
+        let mut lab = Lab {
+            ports,
+            upstream,
+            nginx,
+            gateway,
+            connector,
+            folder,
+            _turn: turn,
+        };
         lab.wait_ready();
         lab
     }
 
     fn gateway_toml(&self, ports: Ports) -> String {
-        let Ports { clients, relay, gateway_admin, .. } = ports;
+        let Ports {
+            clients,
+            relay,
+            gateway_admin,
+            ..
+        } = ports;
         format!(
             "[gateway]\nname = \"lab\"\nshards = {shards}\n\
              [listen]\nclients = [\"127.0.0.1:{clients}\"]\nrelay = [\"127.0.0.1:{relay}\"]\n\
@@ -176,7 +209,11 @@ impl Plan {
     }
 
     fn connector_toml(&self, ports: Ports, upstream: u16) -> String {
-        let Ports { relay, connector_admin, .. } = ports;
+        let Ports {
+            relay,
+            connector_admin,
+            ..
+        } = ports;
         let text = format!(
             "[connector]\nid = \"cp-1\"\nsite = \"main\"\nshards = {shards}\nadmin = \"127.0.0.1:{connector_admin}\"\n\
              tls = {{ certificate = \"cp-1.pem\", key = \"cp-1.key\", gateway_ca = \"ca.pem\" }}\n\
@@ -259,7 +296,11 @@ impl Lab {
     pub fn wait_gateway(&mut self) {
         let (port, gateway) = (self.ports.gateway_admin, &mut self.gateway);
         until("the gateway is ready", START, || {
-            assert!(gateway.ended().is_none(), "the gateway ended:\n{}", gateway.log());
+            assert!(
+                gateway.ended().is_none(),
+                "the gateway ended:\n{}",
+                gateway.log()
+            );
             is_ready(port).then_some(())
         });
     }
@@ -270,7 +311,11 @@ impl Lab {
         let (port, connector) = (self.ports.connector_admin, &mut self.connector);
         let connector = connector.as_mut().expect("the lab has a connector");
         until("the connector is ready", START, || {
-            assert!(connector.ended().is_none(), "the connector ended:\n{}", connector.log());
+            assert!(
+                connector.ended().is_none(),
+                "the connector ended:\n{}",
+                connector.log()
+            );
             is_ready(port).then_some(())
         });
     }
@@ -286,12 +331,19 @@ impl Lab {
 
     /// One more process of this lab, with a config file of its own.
     pub fn spawn_with(&self, role: &str, name: &str, config: &Path) -> Process {
-        Process::start(name, self.dir(), tidegate().arg(role).arg("--config").arg(config))
+        Process::start(
+            name,
+            self.dir(),
+            tidegate().arg(role).arg("--config").arg(config),
+        )
     }
 
     /// SIGKILL, as a crash.
     pub fn kill_connector(&mut self) {
-        self.connector.as_mut().expect("the lab has a connector").kill();
+        self.connector
+            .as_mut()
+            .expect("the lab has a connector")
+            .kill();
     }
 
     /// Sum of a metric over its series whose labels hold all of `labels`.
@@ -299,19 +351,31 @@ impl Lab {
         let text = http::get(port, "/metrics").expect("/metrics").text();
         let series = text.lines().filter(|line| {
             let rest = line.strip_prefix(name);
-            rest.is_some_and(|rest| rest.starts_with(['{', ' ']) && labels.iter().all(|l| rest.contains(l)))
+            rest.is_some_and(|rest| {
+                rest.starts_with(['{', ' ']) && labels.iter().all(|l| rest.contains(l))
+            })
         });
-        series.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+        series
+            .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
+            .sum()
     }
 
     /// One request line of the access log.
     #[track_caller]
     pub fn access_line(&self, request_id: &str) -> serde_json::Value {
-        until("the request's line is in the access log", Duration::from_secs(5), || {
-            let log = self.gateway.log();
-            let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-            lines.into_iter().find(|line| line["request_id"] == request_id && line["method"].is_string())
-        })
+        until(
+            "the request's line is in the access log",
+            Duration::from_secs(5),
+            || {
+                let log = self.gateway.log();
+                let lines = log
+                    .lines()
+                    .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+                lines
+                    .into_iter()
+                    .find(|line| line["request_id"] == request_id && line["method"].is_string())
+            },
+        )
     }
 }
 
@@ -321,8 +385,21 @@ pub fn is_ready(admin_port: u16) -> bool {
 
 /// Runs `tidegate check` on a file.
 pub fn check(config: &Path) -> (bool, String) {
-    let Output { status, stdout, stderr } = tidegate().arg("check").arg("--config").arg(config).output().expect("check");
-    let text = format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = tidegate()
+        .arg("check")
+        .arg("--config")
+        .arg(config)
+        .output()
+        .expect("check");
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&stdout),
+        String::from_utf8_lossy(&stderr)
+    );
     (status.success(), text)
 }
 

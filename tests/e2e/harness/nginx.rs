@@ -36,7 +36,13 @@ impl Nginx {
         );
         fs::write(dir.join("nginx.conf"), config).expect("nginx.conf");
         let mut command = Command::new("nginx");
-        command.arg("-p").arg(&dir).arg("-c").arg(dir.join("nginx.conf")).arg("-e").arg(dir.join("error.log"));
+        command
+            .arg("-p")
+            .arg(&dir)
+            .arg("-c")
+            .arg(dir.join("nginx.conf"))
+            .arg("-e")
+            .arg(dir.join("error.log"));
         // Debian keeps it where only root's path looks.
         let path = std::env::var("PATH").unwrap_or_default();
         command.env("PATH", format!("{path}:/usr/sbin:/sbin"));
@@ -45,7 +51,11 @@ impl Nginx {
             assert!(process.ended().is_none(), "nginx ended:\n{}", process.log());
             TcpStream::connect(("127.0.0.1", port)).ok()
         });
-        Nginx { port, root, _process: process }
+        Nginx {
+            port,
+            root,
+            _process: process,
+        }
     }
 
     /// Puts a file at `/files/NAME`.

@@ -44,14 +44,24 @@ pub struct Check {
 
 impl Check {
     pub fn new(seed: u64) -> Check {
-        Check { seed, offset: 0, wrong_at: None, expected: Vec::new() }
+        Check {
+            seed,
+            offset: 0,
+            wrong_at: None,
+            expected: Vec::new(),
+        }
     }
 
     pub fn feed(&mut self, bytes: &[u8]) {
         self.expected.resize(bytes.len(), 0);
         fill(self.seed, self.offset, &mut self.expected);
         if self.wrong_at.is_none() && self.expected != bytes {
-            let at = self.expected.iter().zip(bytes).position(|(a, b)| a != b).unwrap_or(0);
+            let at = self
+                .expected
+                .iter()
+                .zip(bytes)
+                .position(|(a, b)| a != b)
+                .unwrap_or(0);
             self.wrong_at = Some(self.offset + at as u64);
         }
         self.offset += bytes.len() as u64;

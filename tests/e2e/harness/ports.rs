@@ -19,5 +19,8 @@ pub fn free() -> u16 {
             return port;
         }
     }
-    panic!("no port of 127.0.0.1 is free between {FIRST} and {}", FIRST + COUNT);
+    panic!(
+        "no port of 127.0.0.1 is free between {FIRST} and {}",
+        FIRST + COUNT
+    );
 }

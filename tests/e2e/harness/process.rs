@@ -22,14 +22,22 @@ fn appending(path: &Path) -> File {
 impl Process {
     /// Starts `command`; its output goes to `NAME.out` and `NAME.err` in `dir`, behind what is there.
     pub fn start(name: &str, dir: &Path, command: &mut Command) -> Process {
-        let (out, err) = (dir.join(format!("{name}.out")), dir.join(format!("{name}.err")));
+        let (out, err) = (
+            dir.join(format!("{name}.out")),
+            dir.join(format!("{name}.err")),
+        );
         let child = command
             .stdin(Stdio::null())
             .stdout(appending(&out))
             .stderr(appending(&err))
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {name} ({command:?}): {error}"));
-        Process { name: name.to_owned(), child, out, err }
+        Process {
+            name: name.to_owned(),
+            child,
+            out,
+            err,
+        }
     }
 
     pub fn pid(&self) -> u32 {
@@ -45,7 +53,10 @@ impl Process {
     /// SIGTERM.
     pub fn terminate(&self) {
         let command = format!("kill -TERM {}", self.pid());
-        let sent = Command::new("sh").args(["-c", &command]).status().expect("sh");
+        let sent = Command::new("sh")
+            .args(["-c", &command])
+            .status()
+            .expect("sh");
         assert!(sent.success(), "{} is gone already", self.name);
     }
 
@@ -61,7 +72,8 @@ impl Process {
 
     /// All that it wrote.
     pub fn log(&self) -> String {
-        let read = |path: &Path| String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
+        let read =
+            |path: &Path| String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
         format!("{}{}", read(&self.out), read(&self.err))
     }
 
@@ -72,7 +84,11 @@ impl Process {
         // The command's name may hold anything, a closing bracket ends it; then fields 3, 4, …
         let (_, fields) = text.rsplit_once(')').expect("a name in brackets");
         let field = |number: usize| -> u64 {
-            fields.split_whitespace().nth(number - 3).and_then(|n| n.parse().ok()).expect("a number")
+            fields
+                .split_whitespace()
+                .nth(number - 3)
+                .and_then(|n| n.parse().ok())
+                .expect("a number")
         };
         field(14) + field(15)
     }
@@ -81,8 +97,14 @@ impl Process {
     pub fn peak_rss_kib(&self) -> u64 {
         let path = format!("/proc/{}/status", self.pid());
         let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
-        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
-        line.split_whitespace().next().and_then(|n| n.parse().ok()).expect("a number")
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))
+            .expect("VmHWM");
+        line.split_whitespace()
+            .next()
+            .and_then(|n| n.parse().ok())
+            .expect("a number")
     }
 }
 

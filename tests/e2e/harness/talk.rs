@@ -27,13 +27,20 @@ impl Talk {
         let said = Arc::new(Mutex::new(Vec::new()));
         collect(child.stdout.take().expect("piped"), said.clone());
         collect(child.stderr.take().expect("piped"), said.clone());
-        Talk { input: child.stdin.take(), child, said }
+        Talk {
+            input: child.stdin.take(),
+            child,
+            said,
+        }
     }
 
     /// One write, so that the child reads it as one piece.
     pub fn say(&mut self, text: &str) {
         let input = self.input.as_mut().expect("the input is open");
-        input.write_all(text.as_bytes()).and_then(|()| input.flush()).expect("the child reads");
+        input
+            .write_all(text.as_bytes())
+            .and_then(|()| input.flush())
+            .expect("the child reads");
     }
 
     /// All that it said so far.
@@ -45,28 +52,42 @@ impl Talk {
     #[track_caller]
     pub fn hear(&self, text: &str, times: usize) -> String {
         let heard = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            until(text, PATIENCE, || Some(self.said()).filter(|said| said.matches(text).count() >= times))
+            until(text, PATIENCE, || {
+                Some(self.said()).filter(|said| said.matches(text).count() >= times)
+            })
         }));
-        heard.unwrap_or_else(|_| panic!("`{text}` was not heard {times} time(s) in:\n{}", self.said()))
+        heard.unwrap_or_else(|_| {
+            panic!(
+                "`{text}` was not heard {times} time(s) in:\n{}",
+                self.said()
+            )
+        })
     }
 
     /// SIGTERM, and waits for its end.
     pub fn terminate(mut self) {
         self.ask_to_end();
         let child = &mut self.child;
-        until("the child ends", PATIENCE, || child.try_wait().expect("a child"));
+        until("the child ends", PATIENCE, || {
+            child.try_wait().expect("a child")
+        });
     }
 
     fn ask_to_end(&mut self) {
         let command = format!("kill -TERM {}", self.child.id());
-        let _ = Command::new("sh").args(["-c", &command]).stderr(Stdio::null()).status();
+        let _ = Command::new("sh")
+            .args(["-c", &command])
+            .stderr(Stdio::null())
+            .status();
     }
 
     /// Closes its input and waits for its end.
     pub fn finish(mut self) -> String {
         self.input = None;
         let child = &mut self.child;
-        until("the child ends", PATIENCE, || child.try_wait().expect("a child"));
+        until("the child ends", PATIENCE, || {
+            child.try_wait().expect("a child")
+        });
         // The readers end with the pipes; what is left in them is read within moments.
         until("its output is read", PATIENCE, || {
             (Arc::strong_count(&self.said) == 1).then(|| self.said())
@@ -93,7 +114,9 @@ fn collect(mut from: impl Read + Send + 'static, into: Arc<Mutex<Vec<u8>>>) {
     std::thread::spawn(move || {
         let mut part = [0; 4096];
         while let Ok(n @ 1..) = from.read(&mut part) {
-            into.lock().expect("no reader panics").extend_from_slice(&part[..n]);
+            into.lock()
+                .expect("no reader panics")
+                .extend_from_slice(&part[..n]);
         }
     });
 }

@@ -24,7 +24,9 @@ pub fn config(lab: &Lab, identity: Option<&str>) -> Arc<ClientConfig> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(lab.file("ca.pem")).expect("ca.pem") {
-        roots.add(certificate.expect("PEM")).expect("a CA certificate");
+        roots
+            .add(certificate.expect("PEM"))
+            .expect("a CA certificate");
     }
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -34,9 +36,14 @@ pub fn config(lab: &Lab, identity: Option<&str>) -> Arc<ClientConfig> {
         None => builder.with_no_client_auth(),
         Some(name) => {
             let file = lab.file(&format!("{name}.pem"));
-            let chain = CertificateDer::pem_file_iter(file).expect("a certificate").collect::<Result<_, _>>();
-            let key = PrivateKeyDer::from_pem_file(lab.file(&format!("{name}.key"))).expect("a key");
-            builder.with_client_auth_cert(chain.expect("PEM"), key).expect("a key that fits")
+            let chain = CertificateDer::pem_file_iter(file)
+                .expect("a certificate")
+                .collect::<Result<_, _>>();
+            let key =
+                PrivateKeyDer::from_pem_file(lab.file(&format!("{name}.key"))).expect("a key");
+            builder
+                .with_client_auth_cert(chain.expect("PEM"), key)
+                .expect("a key that fits")
         }
     })
 }
@@ -66,13 +73,17 @@ impl Tls {
         while session.is_handshaking() {
             session.complete_io(&mut tcp)?;
         }
-        Ok(Tls { stream: StreamOwned::new(session, tcp), reader: Reader::new() })
+        Ok(Tls {
+            stream: StreamOwned::new(session, tcp),
+            reader: Reader::new(),
+        })
     }
 
     /// Sends exactly these bytes.
     #[track_caller]
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.try_send(bytes).expect("the gateway takes what is sent");
+        self.try_send(bytes)
+            .expect("the gateway takes what is sent");
     }
 
     pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
@@ -93,7 +104,9 @@ impl Tls {
     /// The next answer, to a HEAD request.
     #[track_caller]
     pub fn answer_to_head(&mut self) -> Answer {
-        self.reader.answer(&mut self.stream, true).expect("an answer")
+        self.reader
+            .answer(&mut self.stream, true)
+            .expect("an answer")
     }
 
     /// The next head, interim or final, without its body.
@@ -138,7 +151,10 @@ impl Tls {
     /// FIN without close_notify, and the receiving side stays open: until the gateway ends it too, or `patience` is over.
     pub fn finish_and_keep(mut self, patience: Duration) {
         self.stream.sock.shutdown(Shutdown::Write).expect("FIN");
-        self.stream.sock.set_read_timeout(Some(patience)).expect("a time-out");
+        self.stream
+            .sock
+            .set_read_timeout(Some(patience))
+            .expect("a time-out");
         let _ = self.rest();
     }
 }

@@ -21,7 +21,9 @@ pub fn until<T>(what: &str, within: Duration, mut look: impl FnMut() -> Option<T
 /// Lets a measured stretch of time pass: for "nothing happens meanwhile", never to wait for something.
 pub fn observe_for(stretch: Duration) {
     let end = Instant::now() + stretch;
-    while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+    while let Some(left) = end
+        .checked_duration_since(Instant::now())
+        .filter(|left| !left.is_zero())
     {
         std::thread::park_timeout(left);
     }

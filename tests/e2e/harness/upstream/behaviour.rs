@@ -57,7 +57,13 @@ pub fn answer(exchange: &mut Exchange<'_>) -> io::Result<bool> {
         }
         "early" => {
             let text = b"too large for me";
-            exchange.write_head(413, &[("Connection", "close"), ("Content-Length", &text.len().to_string())])?;
+            exchange.write_head(
+                413,
+                &[
+                    ("Connection", "close"),
+                    ("Content-Length", &text.len().to_string()),
+                ],
+            )?;
             exchange.writing.write_all(text)?;
             exchange.linger()
         }
@@ -66,12 +72,19 @@ pub fn answer(exchange: &mut Exchange<'_>) -> io::Result<bool> {
             exchange.linger()
         }
         "interim" => {
-            exchange.writing.write_all(b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n")?;
+            exchange
+                .writing
+                .write_all(b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n")?;
             exchange.whole(200, &[], b"after hints")
         }
         "trailers" => {
-            exchange.write_head(200, &[("Transfer-Encoding", "chunked"), ("Trailer", "X-Sum")])?;
-            exchange.writing.write_all(b"5\r\nfirst\r\n6\r\nsecond\r\n0\r\nX-Sum: 11\r\n\r\n")?;
+            exchange.write_head(
+                200,
+                &[("Transfer-Encoding", "chunked"), ("Trailer", "X-Sum")],
+            )?;
+            exchange
+                .writing
+                .write_all(b"5\r\nfirst\r\n6\r\nsecond\r\n0\r\nX-Sum: 11\r\n\r\n")?;
             Ok(true)
         }
         "cut" => exchange.cut(),
@@ -90,7 +103,9 @@ pub fn answer(exchange: &mut Exchange<'_>) -> io::Result<bool> {
 impl Exchange<'_> {
     fn write_head(&mut self, status: u16, fields: &[(&str, &str)]) -> io::Result<()> {
         let mut head = format!("HTTP/1.1 {status} Status\r\n");
-        fields.iter().for_each(|(name, value)| head.push_str(&format!("{name}: {value}\r\n")));
+        fields
+            .iter()
+            .for_each(|(name, value)| head.push_str(&format!("{name}: {value}\r\n")));
         head.push_str("\r\n");
         self.writing.write_all(head.as_bytes())
     }
@@ -129,7 +144,8 @@ impl Exchange<'_> {
     fn verify(&mut self) -> io::Result<String> {
         self.agree()?;
         let mut check = pattern::Check::new(self.request.number("seed"));
-        self.request.drain(self.reading, &mut |bytes| check.feed(bytes))?;
+        self.request
+            .drain(self.reading, &mut |bytes| check.feed(bytes))?;
         Ok(check.verdict())
     }
 
@@ -141,15 +157,29 @@ impl Exchange<'_> {
     }
 
     /// The head of a patterned body, and its first bytes, as many as `bytes`.
-    fn patterned(&mut self, fields: &[(&str, &str)], promised: u64, bytes: u64) -> io::Result<bool> {
-        let (seed, chunked) = (self.request.number("seed"), self.request.number("chunked") == 1);
+    fn patterned(
+        &mut self,
+        fields: &[(&str, &str)],
+        promised: u64,
+        bytes: u64,
+    ) -> io::Result<bool> {
+        let (seed, chunked) = (
+            self.request.number("seed"),
+            self.request.number("chunked") == 1,
+        );
         let length = promised.to_string();
-        let framing = if chunked { ("Transfer-Encoding", "chunked") } else { ("Content-Length", length.as_str()) };
+        let framing = if chunked {
+            ("Transfer-Encoding", "chunked")
+        } else {
+            ("Content-Length", length.as_str())
+        };
         self.write_head(200, &[fields, &[framing]].concat())?;
         let mut part = vec![0; 64 * 1024];
         let mut offset = 0;
         while offset < bytes {
-            let n = part.len().min(usize::try_from(bytes - offset).unwrap_or(usize::MAX));
+            let n = part
+                .len()
+                .min(usize::try_from(bytes - offset).unwrap_or(usize::MAX));
             pattern::fill(seed, offset, &mut part[..n]);
             if chunked {
                 self.chunk(&part[..n])?;
@@ -183,8 +213,16 @@ impl Exchange<'_> {
     fn echo(&mut self) -> io::Result<bool> {
         self.agree()?;
         let chunked = self.request.is_chunked();
-        let length = self.request.header("Content-Length").unwrap_or("0").to_owned();
-        let framing = if chunked { ("Transfer-Encoding", "chunked") } else { ("Content-Length", length.as_str()) };
+        let length = self
+            .request
+            .header("Content-Length")
+            .unwrap_or("0")
+            .to_owned();
+        let framing = if chunked {
+            ("Transfer-Encoding", "chunked")
+        } else {
+            ("Content-Length", length.as_str())
+        };
         self.write_head(200, &[framing])?;
         let mut part = [0; 64 * 1024];
         loop {
@@ -196,7 +234,10 @@ impl Exchange<'_> {
         }
         if chunked {
             let mut end = String::from("0\r\n");
-            self.request.trailers.iter().for_each(|(name, value)| end.push_str(&format!("{name}: {value}\r\n")));
+            self.request
+                .trailers
+                .iter()
+                .for_each(|(name, value)| end.push_str(&format!("{name}: {value}\r\n")));
             end.push_str("\r\n");
             self.writing.write_all(end.as_bytes())?;
         }
@@ -221,8 +262,18 @@ impl Exchange<'_> {
     }
 
     fn gated(&mut self) -> io::Result<bool> {
-        let gate = self.request.parameter("gate").unwrap_or_default().to_owned();
-        self.write_head(200, &[("Transfer-Encoding", "chunked"), ("Content-Type", "text/event-stream")])?;
+        let gate = self
+            .request
+            .parameter("gate")
+            .unwrap_or_default()
+            .to_owned();
+        self.write_head(
+            200,
+            &[
+                ("Transfer-Encoding", "chunked"),
+                ("Content-Type", "text/event-stream"),
+            ],
+        )?;
         self.chunk(b"data: first\n\n")?;
         if !self.state.wait_gate(&gate) {
             return Ok(false);

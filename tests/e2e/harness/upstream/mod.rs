@@ -31,7 +31,6 @@ pub enum What {
 #[derive(Debug, Clone)]
 pub struct Seen {
     pub what: What,
-    pub method: String,
     /// Path and query.
     pub target: String,
     /// The head as it arrived.
@@ -59,7 +58,8 @@ pub struct Upstream {
 impl Upstream {
     pub fn start() -> Upstream {
         let port = ports::free();
-        let listener = TcpListener::bind(("127.0.0.1", port)).expect("a port that was free just now");
+        let listener =
+            TcpListener::bind(("127.0.0.1", port)).expect("a port that was free just now");
         let state = Arc::new(State::default());
         let shared = state.clone();
         std::thread::spawn(move || {
@@ -77,25 +77,42 @@ impl Upstream {
 
     /// Everything noted so far.
     pub fn seen(&self) -> Vec<Seen> {
-        self.state.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.state
+            .seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Waits for a note about a target that contains `part`.
     #[track_caller]
     pub fn wait_for(&self, what: What, part: &str, within: Duration) -> Seen {
-        until(&format!("the upstream notes {what:?} of {part}"), within, || {
-            self.seen().into_iter().find(|seen| seen.what == what && seen.target.contains(part))
-        })
+        until(
+            &format!("the upstream notes {what:?} of {part}"),
+            within,
+            || {
+                self.seen()
+                    .into_iter()
+                    .find(|seen| seen.what == what && seen.target.contains(part))
+            },
+        )
     }
 
     /// How many requests with `part` in their target it saw the head of.
     pub fn count(&self, part: &str) -> usize {
-        self.seen().iter().filter(|seen| seen.what == What::Began && seen.target.contains(part)).count()
+        self.seen()
+            .iter()
+            .filter(|seen| seen.what == What::Began && seen.target.contains(part))
+            .count()
     }
 
     /// Lets answers go on that wait for this gate.
     pub fn open_gate(&self, name: &str) {
-        self.state.gates.lock().unwrap_or_else(PoisonError::into_inner).push(name.to_owned());
+        self.state
+            .gates
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(name.to_owned());
         self.state.opened.notify_all();
     }
 }
@@ -112,13 +129,15 @@ impl State {
     fn note(&self, what: What, request: &Request, connection: usize) {
         let seen = Seen {
             what,
-            method: request.method.clone(),
             target: request.target.clone(),
             head: request.head.clone(),
             connection,
             at: Instant::now(),
         };
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).push(seen);
+        self.seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(seen);
     }
 
     /// False: the test is over, or nobody opened it.
@@ -136,12 +155,19 @@ fn serve(stream: TcpStream, connection: usize, state: &State) {
     let _ = stream.set_nodelay(true);
     let _ = stream.set_read_timeout(Some(PATIENCE));
     let _ = stream.set_write_timeout(Some(PATIENCE));
-    let Ok(reading) = stream.try_clone() else { return };
+    let Ok(reading) = stream.try_clone() else {
+        return;
+    };
     let mut reading = BufReader::with_capacity(64 * 1024, reading);
     let mut writing = stream;
     while let Ok(Some(mut request)) = Request::read(&mut reading) {
         state.note(What::Began, &request, connection);
-        let mut exchange = behaviour::Exchange { request: &mut request, reading: &mut reading, writing: &mut writing, state };
+        let mut exchange = behaviour::Exchange {
+            request: &mut request,
+            reading: &mut reading,
+            writing: &mut writing,
+            state,
+        };
         let kept = behaviour::answer(&mut exchange);
         let complete = request.is_complete();
         if complete {

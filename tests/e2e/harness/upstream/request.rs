@@ -1,6 +1,6 @@
 //! Reads requests as a plain server does.
 
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead};
 
 /// A request, its body still on the connection.
 pub struct Request {
@@ -32,7 +32,9 @@ fn line(from: &mut impl BufRead) -> io::Result<Option<String>> {
         return Ok(None);
     }
     let text = String::from_utf8_lossy(&bytes).into_owned();
-    text.strip_suffix("\r\n").map(|line| Some(line.to_owned())).ok_or_else(|| wrong("a line without CRLF"))
+    text.strip_suffix("\r\n")
+        .map(|line| Some(line.to_owned()))
+        .ok_or_else(|| wrong("a line without CRLF"))
 }
 
 fn fields(from: &mut impl BufRead, head: &mut String) -> io::Result<Vec<(String, String)>> {
@@ -44,7 +46,9 @@ fn fields(from: &mut impl BufRead, head: &mut String) -> io::Result<Vec<(String,
         }
         head.push_str(&line);
         head.push('\n');
-        let (name, value) = line.split_once(':').ok_or_else(|| wrong("a field without colon"))?;
+        let (name, value) = line
+            .split_once(':')
+            .ok_or_else(|| wrong("a field without colon"))?;
         fields.push((name.to_owned(), value.trim().to_owned()));
     }
 }
@@ -52,26 +56,44 @@ fn fields(from: &mut impl BufRead, head: &mut String) -> io::Result<Vec<(String,
 impl Request {
     /// The next request; none when the peer closed between two.
     pub fn read(from: &mut impl BufRead) -> io::Result<Option<Request>> {
-        let Some(first) = line(from)? else { return Ok(None) };
+        let Some(first) = line(from)? else {
+            return Ok(None);
+        };
         let mut words = first.split(' ');
-        let (Some(method), Some(target), Some("HTTP/1.1")) = (words.next(), words.next(), words.next()) else {
+        let (Some(method), Some(target), Some("HTTP/1.1")) =
+            (words.next(), words.next(), words.next())
+        else {
             return Err(wrong("a request line"));
         };
         let (method, target) = (method.to_owned(), target.to_owned());
         let mut head = format!("{first}\n");
         let headers = fields(from, &mut head)?;
-        let mut request = Request { method, target, head, headers, trailers: Vec::new(), body: Body::Complete };
+        let mut request = Request {
+            method,
+            target,
+            head,
+            headers,
+            trailers: Vec::new(),
+            body: Body::Complete,
+        };
         if request.header("Transfer-Encoding").is_some() {
             request.body = Body::Chunk(0);
         } else if let Some(length) = request.header("Content-Length") {
             let length = length.parse().map_err(|_| wrong("Content-Length"))?;
-            request.body = if length == 0 { Body::Complete } else { Body::Length(length) };
+            request.body = if length == 0 {
+                Body::Complete
+            } else {
+                Body::Length(length)
+            };
         }
         Ok(Some(request))
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(n, _)| n.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
     }
 
     pub fn is_complete(&self) -> bool {
@@ -90,12 +112,16 @@ impl Request {
     /// A parameter of the query.
     pub fn parameter(&self, name: &str) -> Option<&str> {
         let (_, query) = self.target.split_once('?')?;
-        query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+        query
+            .split('&')
+            .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
     }
 
     /// A parameter as a number; 0 when it is not there.
     pub fn number(&self, name: &str) -> u64 {
-        self.parameter(name).and_then(|value| value.parse().ok()).unwrap_or(0)
+        self.parameter(name)
+            .and_then(|value| value.parse().ok())
+            .unwrap_or(0)
     }
 
     /// The next body bytes; 0 at its end.
@@ -134,7 +160,11 @@ impl Request {
     }
 
     /// Reads the whole body into `sink`.
-    pub fn drain(&mut self, from: &mut impl BufRead, sink: &mut dyn FnMut(&[u8])) -> io::Result<u64> {
+    pub fn drain(
+        &mut self,
+        from: &mut impl BufRead,
+        sink: &mut dyn FnMut(&[u8]),
+    ) -> io::Result<u64> {
         let mut part = [0; 64 * 1024];
         let mut total = 0;
         loop {
