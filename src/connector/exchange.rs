@@ -64,6 +64,9 @@ pub fn begin<R: Verbs>(
         .route(&head.target[..path_end])
         .ok_or_else(|| (ResetCode::NotPublished, "this connector does not publish the path".to_owned()))?;
     let route = &plan.routes[route_index];
+    if !http1::is_request_line(head.method, head.target) {
+        return Err((ResetCode::Protocol, "the gateway sent no request line".into()));
+    }
     let repeatable = is_idempotent(head.method) && head.body == Body::None;
 
     let endpoints = &plan.route_endpoints[route_index];
@@ -288,17 +291,19 @@ pub fn end(
     }
 }
 
-/// Moves waiting request bytes into staging: called when the upstream's last send is complete.
+/// Moves waiting request bytes into staging: called when the upstream's last send is complete. The exchange whose body
+/// turned out shorter than promised, if so.
 pub fn refill(
     key: usize,
     upstreams: &mut Slab<Upstream>,
     exchanges: &mut Slab<Exchange>,
     links: &mut Slab<Link>,
     cx: &mut Context,
-) {
-    let Some(Upstream { http, state }) = upstreams.get_mut(key) else { return };
+) -> Option<usize> {
+    let Upstream { http, state } = upstreams.get_mut(key)?;
     state.progress = cx.now;
-    let Some(exchange) = state.exchange.and_then(|exchange| exchanges.get_mut(exchange)) else { return };
+    let exchange_key = state.exchange?;
+    let exchange = exchanges.get_mut(exchange_key)?;
     let waiting = exchange.pending.len() - exchange.pending_at;
     if waiting > 0 {
         let out = state.out.get_or_insert_with(|| cx.clear_text());
@@ -320,10 +325,12 @@ pub fn refill(
         exchange.request_done = true;
         let out = state.out.get_or_insert_with(|| cx.clear_text());
         let mut trailers = trailers.iter().map(|(name, value)| Field { name, value });
-        // The gateway counted the body against its Content-Length: short here means cut there, which comes as RESET.
-        http.send_end(out, &mut trailers);
+        if !http.send_end(out, &mut trailers) {
+            return Some(exchange_key);
+        }
     }
     cx.mark_upstream(state);
+    None
 }
 
 /// What the upstream's bytes led to.

@@ -740,7 +740,10 @@ impl<R: Verbs> Service<R> for Connector {
                     Owner::Link(key) => mark_link(&mut self.links, key, &mut self.cx),
                     Owner::Upstream(key) => {
                         let Connector { links, upstreams, exchanges, cx, .. } = self;
-                        exchange::refill(key, upstreams, exchanges, links, cx);
+                        if let Some(short) = exchange::refill(key, upstreams, exchanges, links, cx) {
+                            let text = "the request's body is shorter than its length".to_owned();
+                            self.fail_exchange(ring, short, (ResetCode::Protocol, text));
+                        }
                     }
                     Owner::Nobody => {}
                 }
