@@ -230,6 +230,9 @@ impl Requests {
         let headers = job.headers.iter().map(|(name, value)| Field { name: name.as_bytes(), value: value.as_bytes() });
         let fields = std::iter::once(host).chain(headers);
         connection.http.send_head(out, job.method.as_bytes(), job.target.as_bytes(), fields, framing);
+        if job.body == 0 {
+            connection.http.send_end(out, []);
+        }
         connection.began = Some(self.now);
         connection.body_left = job.body;
         self.stage_body(index);

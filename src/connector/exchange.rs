@@ -41,6 +41,11 @@ fn is_idempotent(method: &[u8]) -> bool {
     matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"PUT" | b"DELETE")
 }
 
+/// The exchange of a stream: one that took its key since is not.
+pub fn on(exchanges: &mut Slab<Exchange>, key: usize, stream: StreamId) -> Option<&mut Exchange> {
+    exchanges.get_mut(key).filter(|exchange| exchange.stream == stream)
+}
+
 /// Why a stream cannot be served.
 pub type Refusal = (ResetCode, String);
 
@@ -137,9 +142,13 @@ pub fn begin<R: Verbs>(
     if repeatable {
         // Kept, so that a pooled connection found dead costs the client nothing.
         http.send_head(&mut state.replay, head.method, target, &mut fields, framing);
+        http.send_end(&mut state.replay, []);
         out.put(&state.replay);
     } else {
         http.send_head(out, head.method, target, &mut fields, framing);
+        if head.body == Body::None {
+            http.send_end(out, []);
+        }
     }
     cx.mark_upstream(state);
     Ok(exchange)

@@ -647,15 +647,17 @@ fn frames<R: Verbs>(
                     Err(refusal) => Then::Reset(stream, refusal),
                 }
             }
-            Event::Data { stream, token, bytes } => match exchanges.get_mut(token as usize) {
+            Event::Data { stream, token, bytes } => match exchange::on(exchanges, token as usize, stream) {
                 Some(exchange) => Then::Consumed(stream, exchange::data(exchange, bytes, upstreams, cx)),
                 None => Then::Consumed(stream, bytes.len()),
             },
             Event::End { stream, token, mut trailers } => {
                 end_of_request(stream, token as usize, &mut trailers, upstreams, exchanges, cx, ring)
             }
-            Event::Reset { token, .. } => {
-                exchange::drop(token as usize, exchanges, upstreams, cx, ring);
+            Event::Reset { stream, token, .. } => {
+                if exchange::on(exchanges, token as usize, stream).is_some() {
+                    exchange::drop(token as usize, exchanges, upstreams, cx, ring);
+                }
                 Then::Nothing
             }
             Event::Ready(said) => {
@@ -701,7 +703,7 @@ fn end_of_request<R: Verbs>(
     cx: &mut Context,
     ring: &mut R,
 ) -> Then {
-    let Some(exchange) = exchanges.get_mut(key) else { return Then::Nothing };
+    let Some(exchange) = exchange::on(exchanges, key, stream) else { return Then::Nothing };
     if exchange.response_done {
         // Answered before the request ended: now both have.
         exchanges.remove(key);

@@ -149,6 +149,11 @@ impl Exchange {
         }
     }
 
+    /// The stream is this exchange's: what comes on another is not for it.
+    pub fn is_on(&self, stream: StreamId) -> bool {
+        self.stream.is_some_and(|(_, own)| own == stream)
+    }
+
     /// Response bytes not yet staged.
     pub fn backlog(&self) -> usize {
         self.waiting.len() - self.waiting_at

@@ -185,26 +185,27 @@ fn frames(
         match event {
             None => return Ok(said),
             Some(Event::Hello(hello)) => said = Frames::Hello(hello),
-            Some(Event::Head { token, head, .. }) => {
+            Some(Event::Head { stream, token, head }) => {
                 if let Some(client) = clients.get_mut(token as usize) {
-                    response::head(client, &head, cx);
+                    response::head(client, stream, &head, cx);
                 }
             }
             Some(Event::Data { stream, token, bytes }) => {
                 let taken = match clients.get_mut(token as usize) {
-                    Some(client) => response::data(client, bytes, cx),
+                    Some(client) => response::data(client, stream, bytes, cx),
                     None => bytes.len(),
                 };
                 consumed = Some((stream, taken));
             }
-            Some(Event::End { token, trailers, .. }) => {
+            Some(Event::End { stream, token, trailers }) => {
                 if let Some(client) = clients.get_mut(token as usize) {
-                    orphan = response::end(client, &mut trailers.into_iter(), cx);
+                    orphan = response::end(client, stream, &mut trailers.into_iter(), cx);
                 }
             }
-            Some(Event::Reset { token, code, text, .. }) => {
+            Some(Event::Reset { stream, token, code, text }) => {
                 cx.stats.streams_reset += 1;
-                if let Some(client) = clients.get_mut(token as usize) {
+                let on = |client: &&mut Client| client.state.exchange.as_ref().is_some_and(|e| e.is_on(stream));
+                if let Some(client) = clients.get_mut(token as usize).filter(on) {
                     response::reset(client, Fault::of_reset(code), text, cx);
                 }
             }

@@ -33,9 +33,9 @@ fn is_dropped(name: &[u8], body: Body) -> bool {
 }
 
 /// A response head, interim or final.
-pub fn head(client: &mut Client, head: &ResponseHead<'_>, cx: &mut Context) {
+pub fn head(client: &mut Client, stream: StreamId, head: &ResponseHead<'_>, cx: &mut Context) {
     let Client { http, state, .. } = client;
-    let Some(exchange) = state.exchange.as_mut() else { return };
+    let Some(exchange) = state.exchange.as_mut().filter(|exchange| exchange.is_on(stream)) else { return };
     let out = state.out.get_or_insert_with(|| cx.outgoing(state.layout));
     let id = exchange.id;
     let ours = Field { name: b"Tidegate-Request-Id", value: &id };
@@ -56,9 +56,11 @@ pub fn head(client: &mut Client, head: &ResponseHead<'_>, cx: &mut Context) {
 }
 
 /// Body bytes of a response. Gives back how many are done with: credit for the stream.
-pub fn data(client: &mut Client, bytes: &[u8], cx: &mut Context) -> usize {
+pub fn data(client: &mut Client, stream: StreamId, bytes: &[u8], cx: &mut Context) -> usize {
     let Client { http, state, .. } = client;
-    let Some(exchange) = state.exchange.as_mut() else { return bytes.len() };
+    let Some(exchange) = state.exchange.as_mut().filter(|exchange| exchange.is_on(stream)) else {
+        return bytes.len();
+    };
     exchange.body_out += bytes.len() as u64;
     let out = state.out.get_or_insert_with(|| cx.outgoing(state.layout));
     let taken = if exchange.backlog() == 0 && out.staged() + bytes.len() <= CLIENT_STAGE {
@@ -109,8 +111,13 @@ pub fn refill(client: &mut Client, links: &mut Slab<Link>, cx: &mut Context) {
 }
 
 /// END of the response: at once, or behind the bytes that wait.
-pub fn end(client: &mut Client, trailers: &mut dyn Iterator<Item = Field<'_>>, cx: &mut Context) -> Orphan {
-    let exchange = client.state.exchange.as_mut()?;
+pub fn end(
+    client: &mut Client,
+    stream: StreamId,
+    trailers: &mut dyn Iterator<Item = Field<'_>>,
+    cx: &mut Context,
+) -> Orphan {
+    let exchange = client.state.exchange.as_mut().filter(|exchange| exchange.is_on(stream))?;
     if exchange.backlog() > 0 {
         exchange.end = Some(trailers.map(|f| (f.name.to_vec(), f.value.to_vec())).collect());
         return None;
@@ -185,6 +192,9 @@ pub fn fail(http: &mut http1::Server, state: &mut State, fault: Fault, detail: &
     let retry_after = (row.retry_after > 0).then_some(Field { name: b"Retry-After", value: &retry });
     if row.close {
         http.close_after_response();
+    }
+    if !http.awaits_response() {
+        http.give_up();
     }
     let out = state.out.get_or_insert_with(|| cx.outgoing(state.layout));
     http.send_head(

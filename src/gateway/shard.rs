@@ -509,8 +509,9 @@ impl Gateway {
             ring.send(link.state.socket, bytes);
         }
         ring.close(link.state.socket);
-        for (_, token) in link.session.tokens() {
-            if let Some(client) = self.clients.get_mut(token as usize) {
+        for (stream, token) in link.session.tokens() {
+            let on = |client: &&mut Client| client.state.exchange.as_ref().is_some_and(|e| e.is_on(stream));
+            if let Some(client) = self.clients.get_mut(token as usize).filter(on) {
                 response::reset(client, Fault::ConnectorLost, "the link to the connector was lost", &mut self.cx);
             }
         }

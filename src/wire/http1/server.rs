@@ -149,6 +149,10 @@ impl Server {
     pub fn is_head_request(&self) -> bool {
         self.exchange.head_request
     }
+    /// The owner gives up on what is being received (a head that came too slowly): an answer is due, then the end.
+    pub fn give_up(&mut self) {
+        self.exchange.refuse();
+    }
     /// The next response carries `Connection: close` and the connection ends after it; at once when it is idle.
     pub fn close_after_response(&mut self) {
         self.exchange.closing = true;
@@ -177,7 +181,13 @@ impl Server {
             return;
         }
         let mut pen = Pen::new(out);
-        status_line(&mut pen, status, b"");
+        let reason: &[u8] = match status {
+            100 => b"Continue",
+            102 => b"Processing",
+            103 => b"Early Hints",
+            _ => b"",
+        };
+        status_line(&mut pen, status, reason);
         write_fields(&mut pen, fields, Keep::default());
         pen.finish();
     }
@@ -220,9 +230,10 @@ impl Server {
             Framing::Chunked => exchange.http10,
             Framing::None | Framing::Length(_) => false,
         };
-        // the rest of a body that the response did not wait for is dropped, so no request can be found behind it
-        let close =
-            exchange.closing || exchange.in_body() || status == 101 || (until_close && !bodiless);
+        // An error before the body's end means that the body is not wanted: the rest is dropped, so no request can be
+        // found behind it. Any other early answer may go on beside the body, and decides at its own end.
+        let unwanted = exchange.in_body() && status >= 400;
+        let close = exchange.closing || unwanted || status == 101 || (until_close && !bodiless);
         exchange.keep_alive &= !close;
 
         let mut pen = Pen::new(out);
