@@ -79,7 +79,8 @@ impl Keys {
         })
     }
 
-    /// The AEAD's own form of the key, about 600 bytes, and the iv. Costs 0.1 µs (key and iv) to about 2 µs (secret).
+    /// The AEAD's own form of the key, about 600 bytes, and the iv. Costs 0.2 µs from key and iv, 1 µs from
+    /// a SHA-256 secret, 3 µs from a SHA-384 one.
     pub(super) fn expand(&self) -> Option<Expanded> {
         let derived = self.derive()?;
         let key = UnboundKey::new(self.suite.aead(), derived.key()).ok()?;
