@@ -191,7 +191,10 @@ pub fn reset_code(code: u16) -> ResetCode {
 
 /// The longest start of `text` that is at most `most` bytes.
 fn clip(text: &str, most: usize) -> &str {
-    text.get(..text.floor_char_boundary(most))
+    let most = most.min(text.len());
+    (0..=most)
+        .rev()
+        .find_map(|n| text.get(..n))
         .unwrap_or_default()
 }
 

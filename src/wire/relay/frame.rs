@@ -65,26 +65,6 @@ impl Kind {
         Kind::Credit,
     ];
 
-    fn from_wire(byte: u8) -> Option<Kind> {
-        Some(match byte {
-            0x01 => Kind::Hello,
-            0x02 => Kind::Ready,
-            0x03 => Kind::Refuse,
-            0x04 => Kind::Ping,
-            0x05 => Kind::Pong,
-            0x06 => Kind::GoAway,
-            0x08 => Kind::Publish,
-            0x09 => Kind::Published,
-            0x10 => Kind::Open,
-            0x11 => Kind::Head,
-            0x12 => Kind::Data,
-            0x13 => Kind::End,
-            0x14 => Kind::Reset,
-            0x15 => Kind::Credit,
-            _ => return None,
-        })
-    }
-
     /// Its name in the specification and in logs.
     pub fn name(self) -> &'static str {
         match self {
@@ -106,7 +86,7 @@ impl Kind {
     }
 
     /// Shortest and longest payload.
-    pub fn bounds(self) -> (usize, usize) {
+    pub const fn bounds(self) -> (usize, usize) {
         match self {
             Kind::Hello => (42, MAX_HELLO),
             Kind::Ready => (READY_BYTES, READY_BYTES),
@@ -123,7 +103,7 @@ impl Kind {
     }
 
     /// Whether the header's stream must be 0 (`Some(false)`), must not be 0 (`Some(true)`), or may be either.
-    fn on_stream(self) -> Option<bool> {
+    const fn on_stream(self) -> Option<bool> {
         match self {
             Kind::Open | Kind::Head | Kind::Data | Kind::End | Kind::Reset => Some(true),
             Kind::Credit => None,
@@ -131,6 +111,34 @@ impl Kind {
         }
     }
 }
+
+/// What a header must keep to, by kind.
+#[derive(Clone, Copy)]
+struct Rule {
+    kind: Kind,
+    shortest: usize,
+    longest: usize,
+    on_stream: Option<bool>,
+}
+
+/// The rules by kind number: one look-up for each header.
+static RULES: [Option<Rule>; 0x16] = {
+    let mut rules = [None; 0x16];
+    let mut n = 0;
+    while n < Kind::ALL.len() {
+        let kind = Kind::ALL[n];
+        let (shortest, longest) = kind.bounds();
+        let on_stream = kind.on_stream();
+        rules[kind as usize] = Some(Rule {
+            kind,
+            shortest,
+            longest,
+            on_stream,
+        });
+        n += 1;
+    }
+    rules
+};
 
 /// Writes a header into an array, so that it goes out with one `put`.
 pub fn header(kind: Kind, stream: u32, length: usize) -> [u8; HEADER] {
@@ -220,7 +228,29 @@ impl Decoder {
 
     /// Takes bytes from `input[*used..]` up to the end of one frame (DATA: one piece) and advances `*used`. `None`: the
     /// input is used up.
+    #[inline]
     pub fn step(&mut self, input: &[u8], used: &mut usize) -> Result<Option<Step>, SessionError> {
+        // Most frames lie whole in the input: nothing is kept of them.
+        let rest = input.get(*used..).unwrap_or_default();
+        if let (Within::Header, 0) = (self.within, self.partial_len)
+            && let Some((bytes, behind)) = rest.split_first_chunk::<HEADER>()
+            && let Some(header) = known(*bytes)
+            && header.length <= behind.len()
+        {
+            let from = *used + HEADER;
+            *used = from + header.length;
+            let place = Place::Input(from..*used);
+            return Ok(Some(Step {
+                header,
+                place,
+                first: true,
+            }));
+        }
+        self.step_split(input, used)
+    }
+
+    /// The same for a frame that is split over inputs, skipped or wrong.
+    fn step_split(&mut self, input: &[u8], used: &mut usize) -> Result<Option<Step>, SessionError> {
         loop {
             let rest = input.get(*used..).unwrap_or_default();
             match self.within {
@@ -344,45 +374,57 @@ impl Decoder {
     }
 }
 
-fn check(bytes: [u8; HEADER]) -> Result<Within, SessionError> {
+fn split(bytes: [u8; HEADER]) -> (usize, u8, u32) {
     let [a, b, c, kind, d, e, f, g] = bytes;
-    let length = u32::from_be_bytes([0, a, b, c]) as usize;
-    let stream = u32::from_be_bytes([d, e, f, g]);
-    let Some(kind) = Kind::from_wire(kind) else {
-        if kind < FIRST_SKIPPED_KIND {
-            return Err(SessionError::protocol(format!(
-                "unknown frame kind 0x{kind:02x}"
-            )));
-        }
-        if length > MAX_PAYLOAD {
-            return Err(SessionError::protocol(format!(
-                "frame of kind 0x{kind:02x} with {length} bytes, more than {MAX_PAYLOAD}"
-            )));
-        }
-        return Ok(Within::Skipped { left: length });
-    };
-    let (shortest, longest) = kind.bounds();
-    if length < shortest || length > longest {
-        return Err(SessionError::protocol(format!(
-            "{} of {length} bytes, not {shortest} to {longest}",
-            kind.name()
-        )));
-    }
-    if let Some(needed) = kind.on_stream()
-        && needed != (stream != 0)
-    {
-        return Err(SessionError::protocol(format!(
-            "{} on stream {stream:#x}",
-            kind.name()
-        )));
-    }
-    Ok(Within::Payload {
-        header: Header {
-            kind,
-            stream,
-            length,
-        },
-        left: length,
-        begun: false,
+    (
+        u32::from_be_bytes([0, a, b, c]) as usize,
+        kind,
+        u32::from_be_bytes([d, e, f, g]),
+    )
+}
+
+/// A header that keeps to its kind's rule.
+#[inline]
+fn known(bytes: [u8; HEADER]) -> Option<Header> {
+    let (length, kind, stream) = split(bytes);
+    let rule = RULES.get(usize::from(kind))?.as_ref()?;
+    let fits = (rule.shortest..=rule.longest).contains(&length)
+        && rule
+            .on_stream
+            .is_none_or(|on_stream| on_stream == (stream != 0));
+    fits.then_some(Header {
+        kind: rule.kind,
+        stream,
+        length,
     })
+}
+
+/// What comes after this header, or what is wrong with it.
+fn check(bytes: [u8; HEADER]) -> Result<Within, SessionError> {
+    if let Some(header) = known(bytes) {
+        return Ok(Within::Payload {
+            header,
+            left: header.length,
+            begun: false,
+        });
+    }
+    let (length, kind, stream) = split(bytes);
+    let wrong = match RULES.get(usize::from(kind)).copied().flatten() {
+        None if kind < FIRST_SKIPPED_KIND => format!("unknown frame kind 0x{kind:02x}"),
+        None if length <= MAX_PAYLOAD => return Ok(Within::Skipped { left: length }),
+        None => format!("frame of kind 0x{kind:02x} with {length} bytes, more than {MAX_PAYLOAD}"),
+        Some(Rule {
+            kind,
+            shortest,
+            longest,
+            ..
+        }) if length < shortest || length > longest => {
+            format!(
+                "{} of {length} bytes, not {shortest} to {longest}",
+                kind.name()
+            )
+        }
+        Some(Rule { kind, .. }) => format!("{} on stream {stream:#x}", kind.name()),
+    };
+    Err(SessionError::protocol(wrong))
 }

@@ -88,6 +88,7 @@ pub fn encode_fields(
         check_value(value, "CR, LF or NUL in a field value").map_err(Unfit::Syntax)?;
         let [n0, n1] = length_u16(name)?;
         let [v0, v1] = length_u16(value)?;
+        buf.reserve(4 + name.len() + value.len());
         buf.extend_from_slice(&[n0, n1, v0, v1]);
         buf.extend_from_slice(name);
         buf.extend_from_slice(value);
@@ -169,6 +170,7 @@ pub fn decode_head(payload: &[u8]) -> Option<ResponseHead<'_>> {
 }
 
 /// The first field of a section and what follows it.
+#[inline]
 pub fn split_field(bytes: &[u8]) -> Option<(Field<'_>, &[u8])> {
     let ([n0, n1, v0, v1], rest) = bytes.split_first_chunk::<4>()?;
     let (name, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes([*n0, *n1])))?;
@@ -235,11 +237,12 @@ fn check_request_line(
 }
 
 /// A field name: not empty, visible ASCII, no colon (RFC 9110 §5.1; the other separators cannot split a field line).
+#[inline]
 fn check_name(name: &[u8]) -> Result<(), &'static str> {
     let good = !name.is_empty()
         && every(
             name,
-            |word| lower(word, 0x21) | (word & HIGH) | equal(word, 0x7f) | equal(word, b':') == 0,
+            |word| invisible(word) | (word ^ (ONES * u64::from(b':'))).wrapping_sub(ONES),
             |b| (0x21..0x7f).contains(&b) && b != b':',
         );
     if good {
@@ -250,53 +253,56 @@ fn check_name(name: &[u8]) -> Result<(), &'static str> {
 }
 
 /// A field value or reason phrase: anything but CR, LF and NUL (RFC 9110 §5.5).
+#[inline]
 fn check_value(value: &[u8], wrong: &'static str) -> Result<(), &'static str> {
     let good = every(
         value,
-        |word| lower(word, 0x20) == 0,
+        |word| word.wrapping_sub(ONES * 0x20) & !word,
         |b| !matches!(b, b'\r' | b'\n' | 0),
     );
     if good { Ok(()) } else { Err(wrong) }
 }
 
 fn visible_ascii(bytes: &[u8]) -> bool {
-    every(
-        bytes,
-        |word| lower(word, 0x21) | (word & HIGH) | equal(word, 0x7f) == 0,
-        |b| (0x21..0x7f).contains(&b),
-    )
+    every(bytes, invisible, |b| (0x21..0x7f).contains(&b))
 }
 
 fn no_space_or_control(bytes: &[u8]) -> bool {
-    every(
-        bytes,
-        |word| lower(word, 0x21) | equal(word, 0x7f) == 0,
-        |b| b > 0x20 && b != 0x7f,
-    )
-}
-
-/// True when all bytes are good. `word_good` looks at eight at a time and may refuse good ones (they are then looked at
-/// one by one), but must not pass a bad one.
-#[inline]
-fn every(bytes: &[u8], word_good: impl Fn(u64) -> bool, good: impl Fn(u8) -> bool) -> bool {
-    let (words, rest) = bytes.as_chunks::<8>();
-    words
-        .iter()
-        .all(|w| word_good(u64::from_ne_bytes(*w)) || w.iter().all(|b| good(*b)))
-        && rest.iter().all(|b| good(*b))
+    every(bytes, invisible, |b| b > 0x20 && b != 0x7f)
 }
 
 const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGH: u64 = 0x8080_8080_8080_8080;
 
-/// Not 0 exactly when some byte of `word` is lower than `n` (n ≤ 128).
+/// Has a high bit set when some byte of the word is a control byte, a space, DEL or not ASCII. (Of bytes below 0x80, the
+/// lowest that is too small borrows from nobody but itself, and none carries into the next.)
 #[inline]
-fn lower(word: u64, n: u8) -> u64 {
-    word.wrapping_sub(ONES * u64::from(n)) & !word & HIGH
+fn invisible(word: u64) -> u64 {
+    word | word.wrapping_add(ONES) | word.wrapping_sub(ONES * 0x21)
 }
 
-/// Not 0 exactly when some byte of `word` is `byte`.
+/// True when all bytes are good. `suspect` looks at eight at a time: it must set the high bit of some byte when one of
+/// them is bad, and may when all are good; then each is looked at.
 #[inline]
-fn equal(word: u64, byte: u8) -> u64 {
-    lower(word ^ (ONES * u64::from(byte)), 1)
+fn every(bytes: &[u8], suspect: impl Fn(u64) -> u64, good: impl Fn(u8) -> bool) -> bool {
+    let seen = match (
+        bytes.last_chunk::<8>(),
+        bytes.first_chunk::<4>(),
+        bytes.last_chunk::<4>(),
+    ) {
+        (Some(last), ..) => {
+            // The last word overlaps the one before it.
+            let (words, _) = bytes.as_chunks::<8>();
+            words
+                .iter()
+                .fold(suspect(u64::from_ne_bytes(*last)), |seen, word| {
+                    seen | suspect(u64::from_ne_bytes(*word))
+                })
+        }
+        (None, Some([a, b, c, d]), Some([e, f, g, h])) => {
+            suspect(u64::from_ne_bytes([*a, *b, *c, *d, *e, *f, *g, *h]))
+        }
+        _ => HIGH,
+    };
+    seen & HIGH == 0 || bytes.iter().all(|byte| good(*byte))
 }

@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 enum Taken<T> {
     /// Nothing to tell.
     Nothing,
-    Hello(Hello),
-    Ready(Ready),
+    Hello(Box<Hello>),
+    Ready(Box<Ready>),
     Refused,
     Open,
     Head(T),
@@ -77,7 +77,7 @@ impl<T: Copy> Session<T> {
                         Place::Input(range) => input.get(range).unwrap_or_default(),
                         Place::Assembled => self.decoder.assembled(),
                     };
-                    return event(taken, step.header, payload).map(Some);
+                    return event(taken, step.header, payload);
                 }
                 Err(error) => return Err(self.fail(error, out)),
             }
@@ -155,6 +155,14 @@ impl<T: Copy> Session<T> {
 
     /// May the peer send this kind now?
     fn expect(&self, kind: Kind) -> Result<(), SessionError> {
+        use Kind::{Data, End, Head, Open};
+        let usual = match self.role {
+            Role::Gateway => matches!(kind, Head | Data | End),
+            Role::Connector => matches!(kind, Open | Data | End),
+        };
+        if usual && self.phase == Phase::Ready {
+            return Ok(());
+        }
         let in_phase = match (self.phase, kind) {
             (_, Kind::Refuse) => true,
             (Phase::Ready, kind) => kind != Kind::Hello && kind != Kind::Ready,
@@ -186,7 +194,7 @@ impl<T: Copy> Session<T> {
         }
         self.offer = offer;
         self.phase = Phase::Greeted;
-        Ok(Taken::Hello(hello))
+        Ok(Taken::Hello(Box::new(hello)))
     }
 
     fn take_ready(&mut self, payload: &[u8], out: &mut impl Put) -> Result<Taken<T>, SessionError> {
@@ -205,7 +213,7 @@ impl<T: Copy> Session<T> {
             return Err(broken("READY with features that were not offered"));
         }
         self.become_ready(out);
-        Ok(Taken::Ready(ready))
+        Ok(Taken::Ready(Box::new(ready)))
     }
 
     fn take_open(
@@ -363,12 +371,17 @@ impl<T: Copy> Session<T> {
 }
 
 /// Joins what was taken with the bytes of its frame, which have been checked.
-fn event<T>(taken: Taken<T>, header: Header, payload: &[u8]) -> Result<Event<'_, T>, SessionError> {
+#[inline]
+fn event<T>(
+    taken: Taken<T>,
+    header: Header,
+    payload: &[u8],
+) -> Result<Option<Event<'_, T>>, SessionError> {
     let stream = StreamId(header.stream);
     let joined = match taken {
         Taken::Nothing => None,
-        Taken::Hello(hello) => Some(Event::Hello(hello)),
-        Taken::Ready(ready) => Some(Event::Ready(ready)),
+        Taken::Hello(hello) => Some(Event::Hello(*hello)),
+        Taken::Ready(ready) => Some(Event::Ready(*ready)),
         Taken::Refused => {
             control::decode_coded_text(payload).map(|(code, text)| Event::Refused { code, text })
         }
@@ -419,7 +432,10 @@ fn event<T>(taken: Taken<T>, header: Header, payload: &[u8]) -> Result<Event<'_,
             .map(|(deadline, delay)| Event::GoAway { deadline, delay }),
         Taken::RoundTrip(time) => Some(Event::RoundTrip(time)),
     };
-    joined.ok_or_else(|| broken("frame unreadable"))
+    if joined.is_none() {
+        return Err(broken("frame unreadable"));
+    }
+    Ok(joined)
 }
 
 fn broken(why: &str) -> SessionError {
