@@ -66,24 +66,45 @@ fn ports(options: &Options) -> Result<Ports, String> {
             upstream: free_port()?,
         });
     }
-    let ports = Ports { clients: 8443, relay: 10140, gateway_admin: 9441, connector_admin: 9442, upstream: 9080 };
-    for port in [ports.clients, ports.relay, ports.gateway_admin, ports.connector_admin, ports.upstream] {
+    let ports = Ports {
+        clients: 8443,
+        relay: 10140,
+        gateway_admin: 9441,
+        connector_admin: 9442,
+        upstream: 9080,
+    };
+    for port in [
+        ports.clients,
+        ports.relay,
+        ports.gateway_admin,
+        ports.connector_admin,
+        ports.upstream,
+    ] {
         if let Err(error) = TcpListener::bind(("127.0.0.1", port)) {
-            return Err(format!("port {port} of 127.0.0.1 cannot be used: {error} (try --free-ports)"));
+            return Err(format!(
+                "port {port} of 127.0.0.1 cannot be used: {error} (try --free-ports)"
+            ));
         }
     }
     Ok(ports)
 }
 
 fn demo(options: &Options) -> Result<(), String> {
-    let program = std::env::current_exe().map_err(|e| format!("cannot find my own program: {e}"))?;
+    let program =
+        std::env::current_exe().map_err(|e| format!("cannot find my own program: {e}"))?;
     fs::create_dir_all(&options.dir).map_err(|e| format!("{}: {e}", options.dir.display()))?;
-    let dir = options.dir.canonicalize().map_err(|e| format!("{}: {e}", options.dir.display()))?;
+    let dir = options
+        .dir
+        .canonicalize()
+        .map_err(|e| format!("{}: {e}", options.dir.display()))?;
     let ports = ports(options)?;
     make_pki(&program, &dir)?;
     write_configs(&dir, &ports)?;
 
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| e.to_string())?;
     runtime.block_on(async {
         let address = SocketAddr::from(([127, 0, 0, 1], ports.upstream));
         let listener = tokio::net::TcpListener::bind(address).await.map_err(|e| format!("{address}: {e}"))?;
@@ -154,7 +175,11 @@ fn make_pki(program: &Path, dir: &Path) -> Result<(), String> {
             .output()
             .map_err(|e| format!("cannot run myself: {e}"))?;
         if !output.status.success() {
-            return Err(format!("pki {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim()));
+            return Err(format!(
+                "pki {}: {}",
+                arguments.join(" "),
+                String::from_utf8_lossy(&output.stderr).trim()
+            ));
         }
     }
     Ok(())
@@ -233,17 +258,24 @@ fn wait_ready(role: &str, port: u16, dir: &Path, children: &mut Children) -> Res
             return Ok(());
         }
         if Instant::now() >= until {
-            return Err(format!("the {role} is not ready after {} s; see {}", START.as_secs(), log.display()));
+            return Err(format!(
+                "the {role} is not ready after {} s; see {}",
+                START.as_secs(),
+                log.display()
+            ));
         }
         std::thread::sleep(Duration::from_millis(50));
     }
 }
 
 fn is_ready(port: u16) -> bool {
-    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return false };
+    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else {
+        return false;
+    };
     let _ = stream.set_read_timeout(Some(Duration::from_secs(2)));
     let mut answer = [0; 12];
-    let asked = stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    let asked =
+        stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     asked.is_ok() && stream.read_exact(&mut answer).is_ok() && &answer == b"HTTP/1.1 200"
 }
 
@@ -253,15 +285,30 @@ fn greeting(dir: &Path, ports: &Ports) -> String {
     let curl = format!("curl -sS --cacert {dir}/ca.pem");
     let device = format!("--cert {dir}/device-1.pem --key {dir}/device-1.key");
     let lines = [
-        (format!("{curl} {device} https://localhost:{clients}/mp/hello"), "200: a device with its certificate"),
-        (format!("{curl} https://localhost:{clients}/open/hello"), "200: a path that asks for nobody"),
-        (format!("{curl} {device} -d 'some text' https://localhost:{clients}/mp/echo"), "200: a body, there and back"),
+        (
+            format!("{curl} {device} https://localhost:{clients}/mp/hello"),
+            "200: a device with its certificate",
+        ),
+        (
+            format!("{curl} https://localhost:{clients}/open/hello"),
+            "200: a path that asks for nobody",
+        ),
+        (
+            format!("{curl} {device} -d 'some text' https://localhost:{clients}/mp/echo"),
+            "200: a body, there and back",
+        ),
         (
             format!("{curl} {device} https://localhost:{clients}/open/headers"),
             "200: what the upstream is told of the client",
         ),
-        (format!("{curl} https://localhost:{clients}/mp/hello"), "401 unauthenticated: no certificate"),
-        (format!("{curl} {device} https://localhost:{clients}/secret"), "404 not_published: no connector publishes it"),
+        (
+            format!("{curl} https://localhost:{clients}/mp/hello"),
+            "401 unauthenticated: no certificate",
+        ),
+        (
+            format!("{curl} {device} https://localhost:{clients}/secret"),
+            "404 not_published: no connector publishes it",
+        ),
     ];
     let mut text = format!(
         "tidegate demo\n  gateway    https://localhost:{clients}   admin http://127.0.0.1:{}/metrics   log {dir}/gateway.log\n  \

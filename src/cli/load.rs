@@ -79,7 +79,9 @@ pub fn run(command: Command) -> ExitCode {
 }
 
 fn pair<'t>(text: &'t str, by: char, what: &str) -> Result<(&'t str, &'t str), String> {
-    text.split_once(by).map(|(a, b)| (a.trim(), b.trim())).ok_or_else(|| format!("`{text}` is not {what}"))
+    text.split_once(by)
+        .map(|(a, b)| (a.trim(), b.trim()))
+        .ok_or_else(|| format!("`{text}` is not {what}"))
 }
 
 /// True when every request got an answer.
@@ -89,7 +91,11 @@ fn requests(options: Requests) -> Result<bool, String> {
     });
     let pids = options.pids.iter().map(|text| {
         let (name, pid) = pair(text, '=', "NAME=PID")?;
-        Ok((name.to_owned(), pid.parse().map_err(|_| format!("`{pid}` is not a process id"))?))
+        Ok((
+            name.to_owned(),
+            pid.parse()
+                .map_err(|_| format!("`{pid}` is not a process id"))?,
+        ))
     });
     let target = Target::new(&options.url)?;
     load::requests(load::Options {

@@ -21,11 +21,17 @@ pub fn router() -> Router {
             .route("/echo", any(echo))
             .route("/bytes/{count}", get(bytes))
     };
-    Router::new().nest("/mp", routes()).nest("/open", routes()).fallback(missing)
+    Router::new()
+        .nest("/mp", routes())
+        .nest("/open", routes())
+        .fallback(missing)
 }
 
 fn field<'h>(headers: &'h HeaderMap, name: &str) -> &'h str {
-    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("-")
+    headers
+        .get(name)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or("-")
 }
 
 async fn hello(headers: HeaderMap) -> String {
@@ -37,7 +43,11 @@ async fn hello(headers: HeaderMap) -> String {
 async fn headers(request: Request) -> String {
     let mut text = format!("{} {}\n", request.method(), request.uri());
     for (name, value) in request.headers() {
-        let _ = writeln!(text, "{name}: {}", String::from_utf8_lossy(value.as_bytes()));
+        let _ = writeln!(
+            text,
+            "{name}: {}",
+            String::from_utf8_lossy(value.as_bytes())
+        );
     }
     text
 }
@@ -55,12 +65,18 @@ async fn bytes(Path(count): Path<u64>) -> Response {
     let chunks = (0..whole).map(move |_| step.clone());
     let rest = axum::body::Bytes::from(vec![b'x'; (count % STEP as u64) as usize]);
     let mut response = Response::new(Body::new(Repeat::new(chunks.chain([rest]), count)));
-    response.headers_mut().insert("content-type", "application/octet-stream".parse().expect("a constant"));
+    response.headers_mut().insert(
+        "content-type",
+        "application/octet-stream".parse().expect("a constant"),
+    );
     response
 }
 
 async fn missing(request: Request) -> (StatusCode, String) {
-    (StatusCode::NOT_FOUND, format!("the sample upstream has no {}\n", request.uri().path()))
+    (
+        StatusCode::NOT_FOUND,
+        format!("the sample upstream has no {}\n", request.uri().path()),
+    )
 }
 
 /// A body from an iterator of chunks with a known length.

@@ -30,7 +30,9 @@ pub struct Target {
 impl Target {
     /// Reads `http(s)://host[:port][/path]`.
     pub fn new(url: &str) -> Result<Target, String> {
-        let (scheme, rest) = url.split_once("://").ok_or_else(|| format!("`{url}` is not an http(s):// URL"))?;
+        let (scheme, rest) = url
+            .split_once("://")
+            .ok_or_else(|| format!("`{url}` is not an http(s):// URL"))?;
         let https = match scheme {
             "https" => true,
             "http" => false,
@@ -42,15 +44,22 @@ impl Target {
         };
         let default = if https { 443 } else { 80 };
         let (host, port) = match authority.rsplit_once(':') {
-            Some((host, port)) if !port.contains(']') => {
-                (host, port.parse().map_err(|_| format!("`{port}` is not a port"))?)
-            }
+            Some((host, port)) if !port.contains(']') => (
+                host,
+                port.parse()
+                    .map_err(|_| format!("`{port}` is not a port"))?,
+            ),
             _ => (authority, default),
         };
         if host.is_empty() {
             return Err(format!("`{url}` names no host"));
         }
-        Ok(Target { https, host: host.to_owned(), port, path: path.to_owned() })
+        Ok(Target {
+            https,
+            host: host.to_owned(),
+            port,
+            path: path.to_owned(),
+        })
     }
 
     fn bare_host(&self) -> &str {
@@ -87,7 +96,11 @@ pub fn requests(options: Options) -> Result<bool, String> {
         .map_err(|e| format!("{}: {e}", target.host))?
         .next()
         .ok_or_else(|| format!("{} has no address", target.host))?;
-    let tls = if target.https { Some((client_tls(&options)?, server_name(target)?)) } else { None };
+    let tls = if target.https {
+        Some((client_tls(&options)?, server_name(target)?))
+    } else {
+        None
+    };
     let job = Arc::new(Job {
         address,
         tls,
@@ -97,7 +110,11 @@ pub fn requests(options: Options) -> Result<bool, String> {
         headers: options.headers.clone(),
         body: options.body,
         requests: options.requests,
-        warm_up: if options.requests > 0 { Duration::ZERO } else { options.warm_up },
+        warm_up: if options.requests > 0 {
+            Duration::ZERO
+        } else {
+            options.warm_up
+        },
         duration: options.duration,
         timeout: options.timeout,
         progress: Progress::default(),
@@ -108,11 +125,19 @@ pub fn requests(options: Options) -> Result<bool, String> {
     let made = job.clone();
     let fleet = fleet::start::<(), _>("load", shards, 16, move |ring, start| {
         let own = total / shards + usize::from(start.index < total % shards);
-        Ok(Requests::new(made.clone(), own, ring.now(), results_in.clone()))
+        Ok(Requests::new(
+            made.clone(),
+            own,
+            ring.now(),
+            results_in.clone(),
+        ))
     })?;
 
-    let mut processes: Vec<Process> =
-        options.pids.iter().map(|(name, pid)| Process::new(name, *pid)).collect::<Result<_, _>>()?;
+    let mut processes: Vec<Process> = options
+        .pids
+        .iter()
+        .map(|(name, pid)| Process::new(name, *pid))
+        .collect::<Result<_, _>>()?;
     let begin = Instant::now();
     let mut measured = Measured::new();
     let mut left = shards;
@@ -129,7 +154,9 @@ pub fn requests(options: Options) -> Result<bool, String> {
                 measured.merge(&one);
                 left -= 1;
             }
-            Err(mpsc::RecvTimeoutError::Timeout) => show_progress(&job, begin, options.duration + job.warm_up),
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                show_progress(&job, begin, options.duration + job.warm_up)
+            }
             Err(mpsc::RecvTimeoutError::Disconnected) => break,
         }
     }
@@ -159,30 +186,47 @@ fn show_progress(job: &Job, begin: Instant, whole: Duration) {
     };
     let filled = (part.clamp(0.0, 1.0) * 30.0) as usize;
     let rate = done as f64 / elapsed.as_secs_f64().max(1e-3);
-    eprint!("\r\x1b[K[{:<30}] {done} answers, {rate:.0}/s, {failed} failed", "#".repeat(filled));
+    eprint!(
+        "\r\x1b[K[{:<30}] {done} answers, {rate:.0}/s, {failed} failed",
+        "#".repeat(filled)
+    );
 }
 
 fn server_name(target: &Target) -> Result<ServerName<'static>, String> {
-    ServerName::try_from(target.bare_host().to_owned()).map_err(|_| format!("`{}` is not a host name", target.host))
+    ServerName::try_from(target.bare_host().to_owned())
+        .map_err(|_| format!("`{}` is not a host name", target.host))
 }
 
 fn client_tls(options: &Options) -> Result<Arc<rustls::ClientConfig>, String> {
-    let versions: &[&rustls::SupportedProtocolVersion] =
-        if options.tls12 { &[&rustls::version::TLS12] } else { &[&rustls::version::TLS13] };
+    let versions: &[&rustls::SupportedProtocolVersion] = if options.tls12 {
+        &[&rustls::version::TLS12]
+    } else {
+        &[&rustls::version::TLS13]
+    };
     let builder = rustls::ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(versions)
         .map_err(|e| e.to_string())?;
     let builder = if options.insecure {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyServer))
+        builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AnyServer))
     } else {
-        let file = options.ca.as_ref().ok_or("--ca FILE (or --insecure) is needed for https")?;
+        let file = options
+            .ca
+            .as_ref()
+            .ok_or("--ca FILE (or --insecure) is needed for https")?;
         builder.with_root_certificates(load_roots(file).map_err(|wrong| wrong.text)?)
     };
     let mut config = match &options.identity {
         Some((certificate, key)) => {
-            let files = TlsFiles { certificate: certificate.clone(), key: key.clone() };
-            let identity = crate::control::certificates::load_identity(&files).map_err(|(_, wrong)| wrong.text)?;
-            builder.with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(identity)))
+            let files = TlsFiles {
+                certificate: certificate.clone(),
+                key: key.clone(),
+            };
+            let identity = crate::control::certificates::load_identity(&files)
+                .map_err(|(_, wrong)| wrong.text)?;
+            builder
+                .with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(identity)))
         }
         None => builder.with_no_client_auth(),
     };
@@ -213,7 +257,12 @@ impl rustls::client::danger::ServerCertVerifier for AnyServer {
         cert: &rustls::pki_types::CertificateDer<'_>,
         dss: &rustls::DigitallySignedStruct,
     ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &provider().signature_verification_algorithms)
+        rustls::crypto::verify_tls12_signature(
+            message,
+            cert,
+            dss,
+            &provider().signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -222,11 +271,18 @@ impl rustls::client::danger::ServerCertVerifier for AnyServer {
         cert: &rustls::pki_types::CertificateDer<'_>,
         dss: &rustls::DigitallySignedStruct,
     ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &provider().signature_verification_algorithms)
+        rustls::crypto::verify_tls13_signature(
+            message,
+            cert,
+            dss,
+            &provider().signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        provider().signature_verification_algorithms.supported_schemes()
+        provider()
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }
 
@@ -237,10 +293,16 @@ mod tests {
     #[test]
     fn urls_are_read() {
         let target = Target::new("https://localhost:8443/mp/a?b=c").unwrap();
-        assert_eq!((target.https, target.host.as_str(), target.port), (true, "localhost", 8443));
+        assert_eq!(
+            (target.https, target.host.as_str(), target.port),
+            (true, "localhost", 8443)
+        );
         assert_eq!(target.path, "/mp/a?b=c");
         let target = Target::new("http://[::1]").unwrap();
-        assert_eq!((target.host.as_str(), target.port, target.path.as_str()), ("[::1]", 80, "/"));
+        assert_eq!(
+            (target.host.as_str(), target.port, target.path.as_str()),
+            ("[::1]", 80, "/")
+        );
         assert!(Target::new("ftp://a").is_err());
         assert!(Target::new("localhost:1").is_err());
         assert!(Target::new("https://a:b/").is_err());

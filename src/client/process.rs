@@ -15,8 +15,17 @@ pub struct Process {
 
 impl Process {
     pub fn new(name: &str, pid: u32) -> Result<Process, String> {
-        let process = Process { name: name.to_owned(), pid, began: None, ended: None, rss_kib: 0, peak_kib: 0 };
-        cpu_ns(pid).map(|_| process).ok_or_else(|| format!("there is no process {pid} ({name})"))
+        let process = Process {
+            name: name.to_owned(),
+            pid,
+            began: None,
+            ended: None,
+            rss_kib: 0,
+            peak_kib: 0,
+        };
+        cpu_ns(pid)
+            .map(|_| process)
+            .ok_or_else(|| format!("there is no process {pid} ({name})"))
     }
 
     pub fn start(&mut self) {
@@ -34,7 +43,9 @@ impl Process {
 
     /// CPU time between start and stop, in nanoseconds.
     pub fn cpu_ns(&self) -> u64 {
-        self.ended.unwrap_or(0).saturating_sub(self.began.unwrap_or(0))
+        self.ended
+            .unwrap_or(0)
+            .saturating_sub(self.began.unwrap_or(0))
     }
 }
 
@@ -43,7 +54,11 @@ fn cpu_ns(pid: u32) -> Option<u64> {
     let mut sum = 0;
     for task in fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
         let text = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
-        sum += text.split(' ').next().and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
+        sum += text
+            .split(' ')
+            .next()
+            .and_then(|n| n.parse::<u64>().ok())
+            .unwrap_or(0);
     }
     Some(sum)
 }
@@ -51,5 +66,7 @@ fn cpu_ns(pid: u32) -> Option<u64> {
 fn status_kib(pid: u32, key: &str) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix(key));
-    line.and_then(|rest| rest.split_whitespace().next()).and_then(|n| n.parse().ok()).unwrap_or(0)
+    line.and_then(|rest| rest.split_whitespace().next())
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(0)
 }

@@ -9,7 +9,13 @@ use super::process::Process;
 use super::requests::Measured;
 
 /// Quantiles shown, with their names.
-const QUANTILES: [(&str, f64); 5] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)];
+const QUANTILES: [(&str, f64); 5] = [
+    ("p50", 0.5),
+    ("p90", 0.9),
+    ("p99", 0.99),
+    ("p99.9", 0.999),
+    ("max", 1.0),
+];
 
 /// One run's figures.
 pub struct Report {
@@ -40,7 +46,9 @@ struct Spent {
 impl Report {
     pub fn new(options: &Options, measured: &Measured, processes: &[Process]) -> Report {
         let span = measured.ended.zip(measured.started);
-        let seconds = span.map_or(0.0, |(end, start)| end.saturating_duration_since(start).as_secs_f64());
+        let seconds = span.map_or(0.0, |(end, start)| {
+            end.saturating_duration_since(start).as_secs_f64()
+        });
         let answers = measured.latency.len();
         let target = &options.target;
         let scheme = if target.https { "https" } else { "http" };
@@ -59,8 +67,16 @@ impl Report {
             answers,
             seconds,
             latency: measured.latency.clone(),
-            statuses: measured.statuses.iter().map(|(status, n)| (*status, *n)).collect(),
-            errors: measured.errors.iter().map(|(error, n)| (error.clone(), *n)).collect(),
+            statuses: measured
+                .statuses
+                .iter()
+                .map(|(status, n)| (*status, *n))
+                .collect(),
+            errors: measured
+                .errors
+                .iter()
+                .map(|(error, n)| (error.clone(), *n))
+                .collect(),
             bytes_in: measured.bytes_in,
             bytes_out: measured.bytes_out,
             connects: measured.connects,
@@ -69,16 +85,29 @@ impl Report {
     }
 
     fn rate(&self) -> f64 {
-        if self.seconds > 0.0 { self.answers as f64 / self.seconds } else { 0.0 }
+        if self.seconds > 0.0 {
+            self.answers as f64 / self.seconds
+        } else {
+            0.0
+        }
     }
 
     /// The same as JSON, with the raw histogram as `[upper bound in µs, count]` pairs.
     pub fn to_json(&self) -> String {
         let quantiles: serde_json::Map<String, serde_json::Value> = QUANTILES
             .iter()
-            .map(|(name, q)| ((*name).to_owned(), json!(self.latency.value_at_quantile(*q))))
+            .map(|(name, q)| {
+                (
+                    (*name).to_owned(),
+                    json!(self.latency.value_at_quantile(*q)),
+                )
+            })
             .collect();
-        let raw: Vec<_> = self.latency.iter_recorded().map(|v| json!([v.value_iterated_to(), v.count_at_value()])).collect();
+        let raw: Vec<_> = self
+            .latency
+            .iter_recorded()
+            .map(|v| json!([v.value_iterated_to(), v.count_at_value()]))
+            .collect();
         let processes: Vec<_> = self
             .processes
             .iter()
@@ -112,11 +141,25 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}   {} connections, {} shard(s)", self.url, self.connections, self.shards)?;
-        writeln!(f, "  {} answers in {:.2} s: {:.0} requests/s", self.answers, self.seconds, self.rate())?;
+        writeln!(
+            f,
+            "{}   {} connections, {} shard(s)",
+            self.url, self.connections, self.shards
+        )?;
+        writeln!(
+            f,
+            "  {} answers in {:.2} s: {:.0} requests/s",
+            self.answers,
+            self.seconds,
+            self.rate()
+        )?;
         write!(f, "  latency")?;
         for (name, q) in QUANTILES {
-            write!(f, "  {name} {:.3} ms", self.latency.value_at_quantile(q) as f64 / 1e3)?;
+            write!(
+                f,
+                "  {name} {:.3} ms",
+                self.latency.value_at_quantile(q) as f64 / 1e3
+            )?;
         }
         writeln!(f)?;
         write!(f, "  status")?;

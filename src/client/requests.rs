@@ -3,11 +3,11 @@
 
 use crate::ring::{ConnectOptions, Event, Receive, SocketId, Verbs};
 use crate::shard::executor::Service;
+use crate::wire::Field;
 use crate::wire::http1::{self, ClientEvent, Framing};
 use crate::wire::record::{Layout, Outgoing};
 use crate::wire::timer::Wheel;
 use crate::wire::tls::{self, Step};
-use crate::wire::Field;
 use hdrhistogram::Histogram;
 use rustls::pki_types::ServerName;
 use std::collections::BTreeMap;
@@ -65,7 +65,8 @@ pub struct Measured {
 impl Measured {
     pub fn new() -> Measured {
         // Three digits up to ten minutes: the bounds are constants that the histogram takes.
-        let latency = Histogram::new_with_bounds(1, 600_000_000, 3).unwrap_or_else(|_| Histogram::new(3).expect("3 digits"));
+        let latency = Histogram::new_with_bounds(1, 600_000_000, 3)
+            .unwrap_or_else(|_| Histogram::new(3).expect("3 digits"));
         Measured {
             latency,
             statuses: BTreeMap::new(),
@@ -131,7 +132,11 @@ pub struct Requests {
 
 const NOBODY: usize = usize::MAX;
 const TOKEN_END: u64 = u64::MAX;
-const LIMITS: http1::Limits = http1::Limits { head_bytes: 64 * 1024, header_count: 100, trailer_bytes: 16 * 1024 };
+const LIMITS: http1::Limits = http1::Limits {
+    head_bytes: 64 * 1024,
+    header_count: 100,
+    trailer_bytes: 16 * 1024,
+};
 
 impl Requests {
     /// `connections` are this shard's own.
@@ -167,7 +172,10 @@ impl Requests {
     }
 
     fn connect<R: Verbs>(&mut self, ring: &mut R, index: usize) {
-        let options = ConnectOptions { timeout: Some(self.job.timeout), ..Default::default() };
+        let options = ConnectOptions {
+            timeout: Some(self.job.timeout),
+            ..Default::default()
+        };
         let tls = match &self.job.tls {
             Some((config, name)) => match tls::Connection::client(config, name.clone()) {
                 Ok(tls) => Some(tls),
@@ -219,17 +227,37 @@ impl Requests {
     /// Stages the next request, if one is due.
     fn next_request(&mut self, index: usize) {
         let job = self.job.clone();
-        let Some(connection) = self.connections[index].as_mut() else { return };
+        let Some(connection) = self.connections[index].as_mut() else {
+            return;
+        };
         if job.requests > 0 && job.progress.begun.fetch_add(1, Ordering::Relaxed) >= job.requests {
             return;
         }
         let layout = layout(connection);
-        let out = connection.out.get_or_insert_with(|| new_out(layout, &mut self.buffers));
-        let framing = if job.body > 0 { Framing::Length(job.body) } else { Framing::None };
-        let host = Field { name: b"Host", value: job.host.as_bytes() };
-        let headers = job.headers.iter().map(|(name, value)| Field { name: name.as_bytes(), value: value.as_bytes() });
+        let out = connection
+            .out
+            .get_or_insert_with(|| new_out(layout, &mut self.buffers));
+        let framing = if job.body > 0 {
+            Framing::Length(job.body)
+        } else {
+            Framing::None
+        };
+        let host = Field {
+            name: b"Host",
+            value: job.host.as_bytes(),
+        };
+        let headers = job.headers.iter().map(|(name, value)| Field {
+            name: name.as_bytes(),
+            value: value.as_bytes(),
+        });
         let fields = std::iter::once(host).chain(headers);
-        connection.http.send_head(out, job.method.as_bytes(), job.target.as_bytes(), fields, framing);
+        connection.http.send_head(
+            out,
+            job.method.as_bytes(),
+            job.target.as_bytes(),
+            fields,
+            framing,
+        );
         if job.body == 0 {
             connection.http.send_end(out, []);
         }
@@ -239,12 +267,16 @@ impl Requests {
     }
 
     fn stage_body(&mut self, index: usize) {
-        let Some(connection) = self.connections[index].as_mut() else { return };
+        let Some(connection) = self.connections[index].as_mut() else {
+            return;
+        };
         if connection.began.is_none() {
             return;
         }
         let layout = layout(connection);
-        let out = connection.out.get_or_insert_with(|| new_out(layout, &mut self.buffers));
+        let out = connection
+            .out
+            .get_or_insert_with(|| new_out(layout, &mut self.buffers));
         if connection.body_left > 0 {
             let n = connection.body_left.min(self.body.len() as u64) as usize;
             connection.http.send_data(out, &self.body[..n]);
@@ -261,7 +293,9 @@ impl Requests {
     }
 
     fn flush<R: Verbs>(&mut self, ring: &mut R, index: usize) {
-        let Some(connection) = self.connections[index].as_mut() else { return };
+        let Some(connection) = self.connections[index].as_mut() else {
+            return;
+        };
         connection.dirty = false;
         if ring.send_in_flight(connection.socket) {
             return;
@@ -295,7 +329,9 @@ impl Requests {
         self.measured.bytes_in += input.len() as u64;
         let mut used = 0;
         let outcome = loop {
-            let Some(connection) = self.connections[index].as_mut() else { return };
+            let Some(connection) = self.connections[index].as_mut() else {
+                return;
+            };
             let step = match connection.tls.as_mut() {
                 Some(tls) => match tls.next(input, &mut used) {
                     Ok(Step::NeedMore) => break Ok(false),
@@ -303,7 +339,9 @@ impl Requests {
                         connection.open = true;
                         None
                     }
-                    Ok(Step::Data(plain)) => Some(answer(&mut connection.http, &mut connection.status, plain)),
+                    Ok(Step::Data(plain)) => {
+                        Some(answer(&mut connection.http, &mut connection.status, plain))
+                    }
                     Ok(Step::Closed) => break Err("closed by the server".to_owned()),
                     Err(error) => break Err(error.text),
                 },
@@ -325,7 +363,9 @@ impl Requests {
         match outcome {
             Ok(_) => {}
             Err(why) => {
-                let open = self.connections[index].as_ref().is_some_and(|connection| connection.began.is_some());
+                let open = self.connections[index]
+                    .as_ref()
+                    .is_some_and(|connection| connection.began.is_some());
                 self.drop_connection(ring, index, open.then_some(why.as_str()));
             }
         }
@@ -343,18 +383,26 @@ impl Requests {
     /// An answer is complete.
     fn complete<R: Verbs>(&mut self, ring: &mut R, index: usize) {
         let measuring = self.measuring();
-        let Some(connection) = self.connections[index].as_mut() else { return };
-        let Some(began) = connection.began.take() else { return };
+        let Some(connection) = self.connections[index].as_mut() else {
+            return;
+        };
+        let Some(began) = connection.began.take() else {
+            return;
+        };
         if measuring {
             let took = self.now.saturating_duration_since(began);
-            self.measured.latency.saturating_record(took.as_micros() as u64);
+            self.measured
+                .latency
+                .saturating_record(took.as_micros() as u64);
             *self.measured.statuses.entry(connection.status).or_insert(0) += 1;
             self.measured.started.get_or_insert(began);
             self.measured.ended = Some(self.now);
         }
         let reusable = connection.http.is_reusable();
         let done = self.job.progress.done.fetch_add(1, Ordering::Relaxed) + 1;
-        if self.job.requests > 0 && done + self.job.progress.failed.load(Ordering::Relaxed) >= self.job.requests {
+        if self.job.requests > 0
+            && done + self.job.progress.failed.load(Ordering::Relaxed) >= self.job.requests
+        {
             self.finished = true;
         } else if reusable {
             self.next_request(index);
@@ -403,7 +451,11 @@ impl<R: Verbs> Service<R> for Requests {
             | Event::Failed { socket, .. } => *socket,
             Event::Accepted { .. } | Event::Detached { .. } | Event::Woken => return,
         };
-        let index = self.owners.get(socket.index as usize).copied().unwrap_or(NOBODY);
+        let index = self
+            .owners
+            .get(socket.index as usize)
+            .copied()
+            .unwrap_or(NOBODY);
         match event {
             Event::Sent { buf, .. } => {
                 if self.buffers.len() < 1024 {
@@ -415,8 +467,17 @@ impl<R: Verbs> Service<R> for Requests {
             }
             _ if index == NOBODY => {}
             Event::Connected { .. } => {
-                ring.receive(socket, if self.job.tls.is_some() { Receive::Small } else { Receive::Large });
-                let clear = self.connections[index].as_ref().is_some_and(|connection| connection.tls.is_none());
+                ring.receive(
+                    socket,
+                    if self.job.tls.is_some() {
+                        Receive::Small
+                    } else {
+                        Receive::Large
+                    },
+                );
+                let clear = self.connections[index]
+                    .as_ref()
+                    .is_some_and(|connection| connection.tls.is_none());
                 if clear {
                     self.next_request(index);
                 }
@@ -424,10 +485,18 @@ impl<R: Verbs> Service<R> for Requests {
             }
             Event::Received { mut buf, .. } => self.received(ring, index, &mut buf),
             Event::PeerFinished { .. } | Event::PeerGone { .. } => {
-                let open = self.connections[index].as_ref().is_some_and(|connection| connection.began.is_some());
-                self.drop_connection(ring, index, open.then_some("connection ended before the answer"));
+                let open = self.connections[index]
+                    .as_ref()
+                    .is_some_and(|connection| connection.began.is_some());
+                self.drop_connection(
+                    ring,
+                    index,
+                    open.then_some("connection ended before the answer"),
+                );
             }
-            Event::Failed { error, .. } => self.drop_connection(ring, index, Some(&error.to_string())),
+            Event::Failed { error, .. } => {
+                self.drop_connection(ring, index, Some(&error.to_string()))
+            }
             Event::Accepted { .. } | Event::Detached { .. } | Event::Woken => {}
         }
     }
@@ -459,7 +528,8 @@ impl<R: Verbs> Service<R> for Requests {
             self.flush(ring, index);
         }
         let wanted = self.job.requests;
-        let answered = self.job.progress.done.load(Ordering::Relaxed) + self.job.progress.failed.load(Ordering::Relaxed);
+        let answered = self.job.progress.done.load(Ordering::Relaxed)
+            + self.job.progress.failed.load(Ordering::Relaxed);
         if wanted > 0 && answered >= wanted {
             self.finished = true;
         }
@@ -471,7 +541,10 @@ impl<R: Verbs> Service<R> for Requests {
     fn next_deadline(&self) -> Option<Instant> {
         // With a count, another shard may answer the last request: look again soon.
         let look = (self.job.requests > 0).then(|| self.now + Duration::from_millis(100));
-        [self.wheel.next_deadline(), look].into_iter().flatten().min()
+        [self.wheel.next_deadline(), look]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn is_finished(&self) -> bool {

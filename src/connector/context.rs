@@ -48,7 +48,13 @@ pub struct Context {
 }
 
 impl Context {
-    pub fn new(plan: Arc<Plan>, shard: u16, now: Instant, resolver: Resolver, seed: u64) -> Context {
+    pub fn new(
+        plan: Arc<Plan>,
+        shard: u16,
+        now: Instant,
+        resolver: Resolver,
+        seed: u64,
+    ) -> Context {
         Context {
             shard,
             now,
@@ -70,7 +76,10 @@ impl Context {
     }
 
     pub fn owner(&self, socket: SocketId) -> Owner {
-        self.owners.get(socket.index as usize).copied().unwrap_or(Owner::Nobody)
+        self.owners
+            .get(socket.index as usize)
+            .copied()
+            .unwrap_or(Owner::Nobody)
     }
 
     pub fn own(&mut self, socket: SocketId, owner: Owner) {

@@ -30,15 +30,33 @@ pub enum Dial {
 
 impl Target {
     pub fn new(gateway: usize, instance: u16, shard: u16, now: Instant) -> Target {
-        Target { gateway, instance, shard, state: Dial::Waiting(now), attempts: 0, addresses: Vec::new(), round: 0 }
+        Target {
+            gateway,
+            instance,
+            shard,
+            state: Dial::Waiting(now),
+            attempts: 0,
+            addresses: Vec::new(),
+            round: 0,
+        }
     }
 
     /// The link is gone after `lasted` of being ready, or never came up: when to try again.
-    pub fn lost(&mut self, now: Instant, lasted: Option<Duration>, refused: bool, random: &mut fastrand::Rng) {
+    pub fn lost(
+        &mut self,
+        now: Instant,
+        lasted: Option<Duration>,
+        refused: bool,
+        random: &mut fastrand::Rng,
+    ) {
         if lasted.is_some_and(|lasted| lasted >= STABLE) {
             self.attempts = 0;
         }
-        let cap = if refused { BACKOFF_REFUSED } else { BACKOFF_CAP };
+        let cap = if refused {
+            BACKOFF_REFUSED
+        } else {
+            BACKOFF_CAP
+        };
         let ceiling = (BACKOFF_BASE * (1 << self.attempts.min(8))).min(cap);
         self.attempts = self.attempts.saturating_add(1);
         // A refusal is not repeated at once, or the logs of both sides fill.
@@ -71,13 +89,18 @@ mod tests {
         let mut waits = Vec::new();
         for _ in 0..200 {
             target.lost(now, None, false, &mut random);
-            let Dial::Waiting(at) = target.state else { panic!("not waiting") };
+            let Dial::Waiting(at) = target.state else {
+                panic!("not waiting")
+            };
             waits.push(at - now);
         }
         assert!(waits[0] <= BACKOFF_BASE);
         assert!(waits.iter().all(|wait| *wait <= BACKOFF_CAP));
         assert!(waits.iter().any(|wait| *wait > BACKOFF_CAP / 2), "it grows");
-        assert!(waits.iter().skip(10).any(|wait| *wait < BACKOFF_CAP / 4), "full jitter starts at zero");
+        assert!(
+            waits.iter().skip(10).any(|wait| *wait < BACKOFF_CAP / 4),
+            "full jitter starts at zero"
+        );
     }
 
     #[test]

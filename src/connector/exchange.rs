@@ -38,12 +38,17 @@ pub const EXCHANGES_MAX: usize = 65_536;
 
 /// Methods whose repetition does no harm (RFC 9110 §9.2.2).
 fn is_idempotent(method: &[u8]) -> bool {
-    matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"PUT" | b"DELETE")
+    matches!(
+        method,
+        b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"PUT" | b"DELETE"
+    )
 }
 
 /// The exchange of a stream: one that took its key since is not.
 pub fn on(exchanges: &mut Slab<Exchange>, key: usize, stream: StreamId) -> Option<&mut Exchange> {
-    exchanges.get_mut(key).filter(|exchange| exchange.stream == stream)
+    exchanges
+        .get_mut(key)
+        .filter(|exchange| exchange.stream == stream)
 }
 
 /// Why a stream cannot be served.
@@ -62,15 +67,24 @@ pub fn begin<R: Verbs>(
     cx.stats.streams_opened += 1;
     let plan = cx.plan.clone();
     if exchanges.len() >= EXCHANGES_MAX {
-        return Err((ResetCode::Overloaded, "too many requests at this connector".into()));
+        return Err((
+            ResetCode::Overloaded,
+            "too many requests at this connector".into(),
+        ));
     }
     let path_end = memchr::memchr(b'?', head.target).unwrap_or(head.target.len());
-    let route_index = plan
-        .route(&head.target[..path_end])
-        .ok_or_else(|| (ResetCode::NotPublished, "this connector does not publish the path".to_owned()))?;
+    let route_index = plan.route(&head.target[..path_end]).ok_or_else(|| {
+        (
+            ResetCode::NotPublished,
+            "this connector does not publish the path".to_owned(),
+        )
+    })?;
     let route = &plan.routes[route_index];
     if !http1::is_request_line(head.method, head.target) {
-        return Err((ResetCode::Protocol, "the gateway sent no request line".into()));
+        return Err((
+            ResetCode::Protocol,
+            "the gateway sent no request line".into(),
+        ));
     }
     let repeatable = is_idempotent(head.method) && head.body == Body::None;
 
@@ -128,10 +142,23 @@ pub fn begin<R: Verbs>(
     };
     // HTTP/1.0 may name no host, and HTTP/1.1 to the upstream must.
     let own = plan.endpoints[endpoint as usize].host.as_bytes();
-    let host = Field { name: b"Host", value: if head.host.is_empty() { own } else { head.host } };
-    let id = Field { name: b"Tidegate-Request-Id", value: head.request_id };
-    let expect = head.expect_continue.then_some(Field { name: b"Expect", value: b"100-continue" });
-    let mut fields = [host].into_iter().chain(head.fields).chain([id]).chain(expect);
+    let host = Field {
+        name: b"Host",
+        value: if head.host.is_empty() { own } else { head.host },
+    };
+    let id = Field {
+        name: b"Tidegate-Request-Id",
+        value: head.request_id,
+    };
+    let expect = head.expect_continue.then_some(Field {
+        name: b"Expect",
+        value: b"100-continue",
+    });
+    let mut fields = [host]
+        .into_iter()
+        .chain(head.fields)
+        .chain([id])
+        .chain(expect);
     let framing = match head.body {
         Body::None => Framing::None,
         Body::Length(n) => Framing::Length(n),
@@ -165,7 +192,10 @@ fn dial<R: Verbs>(
     let plan = cx.plan.clone();
     let pool = &mut cx.pools[endpoint as usize];
     if pool.open >= plan.pool.connections_per_upstream {
-        return Err((ResetCode::Overloaded, "the upstream's connection limit is reached".into()));
+        return Err((
+            ResetCode::Overloaded,
+            "the upstream's connection limit is reached".into(),
+        ));
     }
     pool.open += 1;
     let stamp = cx.stamp();
@@ -202,11 +232,17 @@ fn dial<R: Verbs>(
             state.addresses.push(found);
             if !connect(state, cx, ring) {
                 remove(key, upstreams, cx, ring, true);
-                return Err((ResetCode::Overloaded, "no socket to reach the upstream with".into()));
+                return Err((
+                    ResetCode::Overloaded,
+                    "no socket to reach the upstream with".into(),
+                ));
             }
         }
         None => {
-            if !cx.resolver.ask(&address.host, address.port, Asker::Upstream(key, stamp)) {
+            if !cx
+                .resolver
+                .ask(&address.host, address.port, Asker::Upstream(key, stamp))
+            {
                 remove(key, upstreams, cx, ring, true);
                 return Err((ResetCode::Overloaded, "too many name lookups wait".into()));
             }
@@ -219,14 +255,25 @@ fn dial<R: Verbs>(
 pub fn connect<R: Verbs>(state: &mut State, cx: &mut Context, ring: &mut R) -> bool {
     while let Some(address) = (!state.addresses.is_empty()).then(|| state.addresses.remove(0)) {
         let sources = cx.plan.routes.iter().find_map(|route| {
-            let same_family = route.source_addresses.iter().filter(|ip| ip.is_ipv4() == address.is_ipv4());
+            let same_family = route
+                .source_addresses
+                .iter()
+                .filter(|ip| ip.is_ipv4() == address.is_ipv4());
             let all: Vec<_> = same_family.copied().collect();
             let serves = cx.plan.route_endpoints.iter().zip(&cx.plan.routes);
             let mine = serves.filter(|(endpoints, _)| endpoints.contains(&state.endpoint));
-            (!all.is_empty() && mine.into_iter().any(|(_, other)| std::ptr::eq(other, route))).then_some(all)
+            (!all.is_empty()
+                && mine
+                    .into_iter()
+                    .any(|(_, other)| std::ptr::eq(other, route)))
+            .then_some(all)
         });
         let source = sources.map(|all| all[cx.random.usize(0..all.len())]);
-        let options = ConnectOptions { timeout: Some(state.connect_timeout), user_timeout: None, source };
+        let options = ConnectOptions {
+            timeout: Some(state.connect_timeout),
+            user_timeout: None,
+            source,
+        };
         cx.stats.upstream_connects += 1;
         if let Ok(socket) = ring.connect(address, &options) {
             cx.own(socket, Owner::Upstream(state.key));
@@ -247,10 +294,14 @@ pub fn resolved<R: Verbs>(
     cx: &mut Context,
     ring: &mut R,
 ) -> Result<(), String> {
-    let Some(upstream) = upstreams.get_mut(key).filter(|upstream| upstream.state.stamp == stamp) else {
+    let Some(upstream) = upstreams
+        .get_mut(key)
+        .filter(|upstream| upstream.state.stamp == stamp)
+    else {
         return Ok(());
     };
-    upstream.state.addresses = result.map_err(|error| format!("the upstream's name cannot be resolved: {error}"))?;
+    upstream.state.addresses =
+        result.map_err(|error| format!("the upstream's name cannot be resolved: {error}"))?;
     if connect(&mut upstream.state, cx, ring) {
         Ok(())
     } else {
@@ -259,9 +310,15 @@ pub fn resolved<R: Verbs>(
 }
 
 /// Body bytes of a request. Gives back how many are done with.
-pub fn data(exchange: &mut Exchange, bytes: &[u8], upstreams: &mut Slab<Upstream>, cx: &mut Context) -> usize {
+pub fn data(
+    exchange: &mut Exchange,
+    bytes: &[u8],
+    upstreams: &mut Slab<Upstream>,
+    cx: &mut Context,
+) -> usize {
     // After the answer's end, and after a failure, the rest is dropped.
-    let Some(Upstream { http, state }) = exchange.upstream.and_then(|key| upstreams.get_mut(key)) else {
+    let Some(Upstream { http, state }) = exchange.upstream.and_then(|key| upstreams.get_mut(key))
+    else {
         return bytes.len();
     };
     state.progress = cx.now;
@@ -284,7 +341,10 @@ pub fn end(
     upstreams: &mut Slab<Upstream>,
     cx: &mut Context,
 ) -> bool {
-    let Some(Upstream { http, state }) = exchange.upstream.and_then(|key| upstreams.get_mut(key)) else { return true };
+    let Some(Upstream { http, state }) = exchange.upstream.and_then(|key| upstreams.get_mut(key))
+    else {
+        return true;
+    };
     if exchange.request_done {
         return true;
     }
@@ -295,7 +355,11 @@ pub fn end(
         cx.mark_upstream(state);
         complete
     } else {
-        exchange.end = Some(trailers.map(|f| (f.name.to_vec(), f.value.to_vec())).collect());
+        exchange.end = Some(
+            trailers
+                .map(|f| (f.name.to_vec(), f.value.to_vec()))
+                .collect(),
+        );
         true
     }
 }
@@ -317,7 +381,10 @@ pub fn refill(
     if waiting > 0 {
         let out = state.out.get_or_insert_with(|| cx.clear_text());
         let moved = waiting.min(UPSTREAM_STAGE.saturating_sub(out.staged()));
-        http.send_data(out, &exchange.pending[exchange.pending_at..exchange.pending_at + moved]);
+        http.send_data(
+            out,
+            &exchange.pending[exchange.pending_at..exchange.pending_at + moved],
+        );
         exchange.pending_at += moved;
         if exchange.pending_at * 2 >= exchange.pending.len() {
             exchange.pending.drain(..exchange.pending_at);
@@ -346,12 +413,15 @@ pub fn refill(
 pub enum Outcome {
     Continue,
     /// The exchange is complete; the connection may serve another or not.
-    Complete { reusable: bool },
+    Complete {
+        reusable: bool,
+    },
     Failed(Refusal),
 }
 
 fn is_dropped(name: &[u8], body: Body, fields: &http1::Fields<'_>) -> bool {
-    http1::is_hop_by_hop(name, *fields) || (body != Body::None && name.eq_ignore_ascii_case(b"content-length"))
+    http1::is_hop_by_hop(name, *fields)
+        || (body != Body::None && name.eq_ignore_ascii_case(b"content-length"))
 }
 
 /// Takes bytes from the upstream.
@@ -368,17 +438,35 @@ pub fn received<R: Verbs>(
     state.answered = true;
     cx.stats.upstream_bytes_in += input.len() as u64;
     let mut used = 0;
-    let Some(link) = links.get_mut(exchange.link) else { return Outcome::Continue };
+    let Some(link) = links.get_mut(exchange.link) else {
+        return Outcome::Continue;
+    };
     loop {
-        let Some((session, out)) = link.session() else { return Outcome::Continue };
+        let Some((session, out)) = link.session() else {
+            return Outcome::Continue;
+        };
         match http.next(input, &mut used) {
             Ok(ClientEvent::NeedMore) => break,
             Ok(ClientEvent::Interim(head)) => {
-                let mut fields = head.fields.iter().filter(|f| !is_dropped(f.name, Body::Length(0), &head.fields));
-                session.send_head(exchange.stream, head.status, true, head.reason, Body::None, &mut fields, out);
+                let mut fields = head
+                    .fields
+                    .iter()
+                    .filter(|f| !is_dropped(f.name, Body::Length(0), &head.fields));
+                session.send_head(
+                    exchange.stream,
+                    head.status,
+                    true,
+                    head.reason,
+                    Body::None,
+                    &mut fields,
+                    out,
+                );
             }
             Ok(ClientEvent::Head(head)) if head.status == 101 => {
-                return Outcome::Failed((ResetCode::UpstreamBroken, "the upstream switched protocols unasked".into()));
+                return Outcome::Failed((
+                    ResetCode::UpstreamBroken,
+                    "the upstream switched protocols unasked".into(),
+                ));
             }
             Ok(ClientEvent::Head(head)) => {
                 let body = match head.framing {
@@ -386,8 +474,19 @@ pub fn received<R: Verbs>(
                     Framing::Length(n) => Body::Length(n),
                     Framing::Chunked | Framing::UntilClose => Body::Unknown,
                 };
-                let mut fields = head.fields.iter().filter(|f| !is_dropped(f.name, body, &head.fields));
-                session.send_head(exchange.stream, head.status, false, head.reason, body, &mut fields, out);
+                let mut fields = head
+                    .fields
+                    .iter()
+                    .filter(|f| !is_dropped(f.name, body, &head.fields));
+                session.send_head(
+                    exchange.stream,
+                    head.status,
+                    false,
+                    head.reason,
+                    body,
+                    &mut fields,
+                    out,
+                );
             }
             Ok(ClientEvent::Data(bytes)) => session.send_data(exchange.stream, bytes, out),
             Ok(ClientEvent::End { trailers }) => {
@@ -408,15 +507,24 @@ pub fn received<R: Verbs>(
         state.read(Receive::Paused, ring);
     }
     cx.mark_link(&mut link.state);
+    // For its deadline, which is nearer now.
+    cx.mark_upstream(state);
     Outcome::Continue
 }
 
 fn session_queue(link: &mut Link, stream: StreamId) -> usize {
-    link.session().map_or(0, |(session, _)| session.queued(stream))
+    link.session()
+        .map_or(0, |(session, _)| session.queued(stream))
 }
 
 /// Takes a connection out of the world.
-pub fn remove<R: Verbs>(key: usize, upstreams: &mut Slab<Upstream>, cx: &mut Context, ring: &mut R, abort: bool) {
+pub fn remove<R: Verbs>(
+    key: usize,
+    upstreams: &mut Slab<Upstream>,
+    cx: &mut Context,
+    ring: &mut R,
+    abort: bool,
+) {
     if !upstreams.contains(key) {
         return;
     }
@@ -460,7 +568,9 @@ pub fn repeat<R: Verbs>(
 ) -> Result<(), Refusal> {
     cx.stats.requests_retried += 1;
     let key = dial(dead.state.endpoint, exchange.route, upstreams, cx, ring)?;
-    let Some(upstream) = upstreams.get_mut(key) else { return Ok(()) };
+    let Some(upstream) = upstreams.get_mut(key) else {
+        return Ok(());
+    };
     // The core has sent this request and awaits its answer: only the socket beneath is new.
     upstream.http = dead.http;
     let state = &mut upstream.state;
@@ -476,5 +586,8 @@ pub fn repeat<R: Verbs>(
 
 /// May the request of this connection be repeated elsewhere?
 pub fn may_repeat(upstream: &Upstream, exchange: &Exchange) -> bool {
-    upstream.state.reused && !upstream.state.answered && exchange.repeatable && !upstream.state.replay.is_empty()
+    upstream.state.reused
+        && !upstream.state.answered
+        && exchange.repeatable
+        && !upstream.state.replay.is_empty()
 }

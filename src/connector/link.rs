@@ -69,7 +69,12 @@ impl Link {
 }
 
 /// The handshake is complete: HELLO.
-pub fn say_hello(tls: &tls::Connection, session: &mut Session<u32>, state: &mut State, cx: &mut Context) {
+pub fn say_hello(
+    tls: &tls::Connection,
+    session: &mut Session<u32>,
+    state: &mut State,
+    cx: &mut Context,
+) {
     let target = &cx.targets[state.target];
     let hello = Hello {
         connector: cx.plan.id.clone(),
@@ -86,8 +91,16 @@ pub fn say_hello(tls: &tls::Connection, session: &mut Session<u32>, state: &mut 
 }
 
 /// Sends what is staged on a link, unless its last send is still on its way.
-pub fn flush<R: Verbs>(link: &mut Link, cx: &mut Context, ring: &mut R) -> Result<(), tls::TlsError> {
-    let Link { tls, session, state } = link;
+pub fn flush<R: Verbs>(
+    link: &mut Link,
+    cx: &mut Context,
+    ring: &mut R,
+) -> Result<(), tls::TlsError> {
+    let Link {
+        tls,
+        session,
+        state,
+    } = link;
     if state.phase == Phase::Connecting || ring.send_in_flight(state.socket) {
         return Ok(());
     }

@@ -43,8 +43,14 @@ impl Plan {
             };
             prefix.ends_with(b"/") || rest.is_empty() || rest[0] == b'/'
         };
-        let candidates = self.routes.iter().enumerate().filter(|(_, route)| matches(route.path.as_bytes()));
-        candidates.max_by_key(|(_, route)| route.path.len()).map(|(index, _)| index)
+        let candidates = self
+            .routes
+            .iter()
+            .enumerate()
+            .filter(|(_, route)| matches(route.path.as_bytes()));
+        candidates
+            .max_by_key(|(_, route)| route.path.len())
+            .map(|(index, _)| index)
     }
 }
 

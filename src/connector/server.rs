@@ -39,9 +39,17 @@ fn plan(config: &ConnectorConfig) -> Result<Plan, String> {
     let mut gateway_tls = connector_config(&config.tls, &config.gateway_ca)?;
     tls::prepare_client_config(&mut gateway_tls);
     let gateways = config.gateways.iter().map(|address| {
-        let bare = address.host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let name = ServerName::try_from(bare).map_err(|_| format!("`{}` is not a host name", address.host))?;
-        Ok(Gateway { address: address.clone(), name })
+        let bare = address
+            .host
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .to_owned();
+        let name = ServerName::try_from(bare)
+            .map_err(|_| format!("`{}` is not a host name", address.host))?;
+        Ok(Gateway {
+            address: address.clone(),
+            name,
+        })
     });
     let (endpoints, route_endpoints) = plan::endpoints(&config.routes);
     let (document, document_hash) = config.settings.encode();
@@ -56,7 +64,11 @@ fn plan(config: &ConnectorConfig) -> Result<Plan, String> {
         endpoints,
         route_endpoints,
         pool: config.pool.clone(),
-        http: http1::Limits { head_bytes: 64 * 1024, header_count: 256, trailer_bytes: 16 * 1024 },
+        http: http1::Limits {
+            head_bytes: 64 * 1024,
+            header_count: 256,
+            trailer_bytes: 16 * 1024,
+        },
         document,
         document_hash,
     })
@@ -64,13 +76,20 @@ fn plan(config: &ConnectorConfig) -> Result<Plan, String> {
 
 fn serve(config: &ConnectorConfig) -> Result<(), String> {
     let plan = Arc::new(plan(config)?);
+    let admin = process::bind_admin(config.admin)?;
     let resolver = Resolver::start().map_err(|e| format!("no thread for name lookups: {e}"))?;
     let shards = usize::from(plan.shards);
     let made = plan.clone();
     let fleet = fleet::start("connector", shards, MESH_QUEUE, move |ring, start| {
         let index = start.index;
         let resolver = resolver.replying_to(start.siblings[index].clone());
-        let cx = Context::new(made.clone(), index as u16, ring.now(), resolver, fastrand::u64(..));
+        let cx = Context::new(
+            made.clone(),
+            index as u16,
+            ring.now(),
+            resolver,
+            fastrand::u64(..),
+        );
         Ok(Connector::new(cx, start.receiver, start.siblings))
     })?;
     tracing::info!(
@@ -79,8 +98,11 @@ fn serve(config: &ConnectorConfig) -> Result<(), String> {
     );
     let shards = fleet.senders.clone();
     let expiry = Expiry::of_file(&config.tls.certificate).unwrap_or_default();
-    let source = Source { shards: shards.clone(), expiry };
-    process::admin_until_signal(config.admin, Arc::new(source))?;
+    let source = Source {
+        shards: shards.clone(),
+        expiry,
+    };
+    process::admin_until_signal(admin, Arc::new(source))?;
     tracing::info!(seconds = DRAIN.as_secs(), "draining");
     for shard in &shards {
         let _ = shard.send(Message::Drain(Instant::now() + DRAIN));
@@ -96,7 +118,10 @@ struct Source {
 
 impl process::Source for Source {
     fn ask(&self, reply: &mpsc::SyncSender<ShardStats>) -> usize {
-        self.shards.iter().filter(|shard| shard.send(Message::Stats(reply.clone())).is_ok()).count()
+        self.shards
+            .iter()
+            .filter(|shard| shard.send(Message::Stats(reply.clone())).is_ok())
+            .count()
     }
 
     /// A connector is ready when every link it wants is up and its settings were accepted.
@@ -104,7 +129,9 @@ impl process::Source for Source {
         if stats.len() < self.shards.len() {
             return Err(vec!["a shard does not answer".into()]);
         }
-        let (up, wanted) = stats.iter().fold((0, 0), |(up, wanted), s| (up + s.links, wanted + s.links_wanted));
+        let (up, wanted) = stats.iter().fold((0, 0), |(up, wanted), s| {
+            (up + s.links, wanted + s.links_wanted)
+        });
         if up == 0 || up < wanted {
             return Err(vec![format!("{up} of {wanted} links are up")]);
         }

@@ -20,9 +20,16 @@ use super::upstream::{self, Upstream};
 
 /// What a shard is told from outside.
 pub enum Message {
-    Resolved { asker: Asker, result: Result<Vec<SocketAddr>, String> },
+    Resolved {
+        asker: Asker,
+        result: Result<Vec<SocketAddr>, String>,
+    },
     /// An instance of a gateway runs this many shards.
-    Shards { gateway: usize, instance: u16, shards: u16 },
+    Shards {
+        gateway: usize,
+        instance: u16,
+        shards: u16,
+    },
     /// Copies the counters out.
     Stats(std::sync::mpsc::SyncSender<ShardStats>),
     /// Finish what runs, end at the latest then.
@@ -76,7 +83,11 @@ impl Context {
 }
 
 impl Connector {
-    pub fn new(mut cx: Context, mesh: mesh::Receiver<Message>, siblings: Vec<mesh::Sender<Message>>) -> Connector {
+    pub fn new(
+        mut cx: Context,
+        mesh: mesh::Receiver<Message>,
+        siblings: Vec<mesh::Sender<Message>>,
+    ) -> Connector {
         // Shard 0 of every instance is dialled by our shard 0; READY tells how many more there are.
         if cx.shard == 0 {
             for (gateway, at) in cx.plan.gateways.iter().enumerate() {
@@ -142,16 +153,21 @@ impl Connector {
 
     /// Tries the next address of a target.
     fn connect_target<R: Verbs>(&mut self, ring: &mut R, index: usize) {
-        let options =
-            ConnectOptions { timeout: Some(LINK_TIMEOUT / 2), user_timeout: Some(USER_TIMEOUT), source: None };
+        let options = ConnectOptions {
+            timeout: Some(LINK_TIMEOUT / 2),
+            user_timeout: Some(USER_TIMEOUT),
+            source: None,
+        };
         let target = &mut self.cx.targets[index];
         if target.addresses.is_empty() {
             return self.target_lost(index, None, false);
         }
         let address = target.addresses.remove(0);
         let name = self.cx.plan.gateways[target.gateway].name.clone();
-        let (Ok(tls), Ok(socket)) = (tls::Connection::client(&self.cx.plan.gateway_tls, name), ring.connect(address, &options))
-        else {
+        let (Ok(tls), Ok(socket)) = (
+            tls::Connection::client(&self.cx.plan.gateway_tls, name),
+            ring.connect(address, &options),
+        ) else {
             return self.target_lost(index, None, false);
         };
         let stamp = self.cx.stamp();
@@ -178,7 +194,12 @@ impl Connector {
     }
 
     fn target_lost(&mut self, index: usize, lasted: Option<Duration>, refused: bool) {
-        let Context { targets, random, now, .. } = &mut self.cx;
+        let Context {
+            targets,
+            random,
+            now,
+            ..
+        } = &mut self.cx;
         targets[index].lost(*now, lasted, refused, random);
         self.arm_targets();
     }
@@ -191,7 +212,9 @@ impl Connector {
                 target.gateway == gateway && target.instance == instance && target.shard == shard
             };
             if shard % ours == self.cx.shard && !self.cx.targets.iter().any(known) {
-                self.cx.targets.push(Target::new(gateway, instance, shard, self.cx.now));
+                self.cx
+                    .targets
+                    .push(Target::new(gateway, instance, shard, self.cx.now));
             }
         }
         self.arm_targets();
@@ -205,7 +228,10 @@ impl Connector {
         }
         let mut link = self.links.remove(key);
         let target = link.state.target;
-        let lasted = link.state.ready_since.map(|since| self.cx.now.saturating_duration_since(since));
+        let lasted = link
+            .state
+            .ready_since
+            .map(|since| self.cx.now.saturating_duration_since(since));
         {
             let target = &self.cx.targets[target];
             let gateway = &self.cx.plan.gateways[target.gateway].address;
@@ -231,7 +257,9 @@ impl Connector {
         for token in tokens {
             self.drop_exchange(ring, token as usize);
         }
-        let more = !self.cx.targets[target].addresses.is_empty() && lasted.is_none() && !link.state.refused;
+        let more = !self.cx.targets[target].addresses.is_empty()
+            && lasted.is_none()
+            && !link.state.refused;
         if more && self.draining.is_none() {
             self.connect_target(ring, target);
         } else {
@@ -244,9 +272,21 @@ impl Connector {
         self.cx.stats.relay_bytes_in += buf.len() as u64;
         let mut used = 0;
         loop {
-            let Connector { links, upstreams, exchanges, cx, .. } = self;
-            let Some(link) = links.get_mut(key) else { return };
-            let Link { tls, session, state } = link;
+            let Connector {
+                links,
+                upstreams,
+                exchanges,
+                cx,
+                ..
+            } = self;
+            let Some(link) = links.get_mut(key) else {
+                return;
+            };
+            let Link {
+                tls,
+                session,
+                state,
+            } = link;
             cx.mark_link(state);
             let (outcome, ready) = match tls.next(&mut buf, &mut used) {
                 Ok(Step::NeedMore) => break,
@@ -255,7 +295,9 @@ impl Connector {
                     link::say_hello(tls, session, state, cx);
                     (Ok(()), None)
                 }
-                Ok(Step::Data(plain)) => frames(session, state, plain, upstreams, exchanges, cx, ring),
+                Ok(Step::Data(plain)) => {
+                    frames(session, state, plain, upstreams, exchanges, cx, ring)
+                }
                 Err(error) => (Err(error.text), None),
             };
             if let Some(ready) = ready {
@@ -269,7 +311,9 @@ impl Connector {
     }
 
     fn link_ready(&mut self, key: usize, ready: &relay::Ready) {
-        let Some(link) = self.links.get_mut(key) else { return };
+        let Some(link) = self.links.get_mut(key) else {
+            return;
+        };
         link.state.phase = link::Phase::Ready;
         link.state.ready_since = Some(self.cx.now);
         let target = &self.cx.targets[link.state.target];
@@ -290,7 +334,11 @@ impl Connector {
         }
         self.cx.mark_link(&mut link.state);
         for sibling in &self.siblings {
-            let _ = sibling.send(Message::Shards { gateway, instance, shards: ready.shards });
+            let _ = sibling.send(Message::Shards {
+                gateway,
+                instance,
+                shards: ready.shards,
+            });
         }
         if self.siblings.is_empty() {
             self.learn_shards(gateway, instance, ready.shards);
@@ -299,10 +347,14 @@ impl Connector {
 
     /// Streams whose queue ran empty: their upstreams are read again.
     fn resume_drained<R: Verbs>(&mut self, ring: &mut R, key: usize) {
-        let Some(link) = self.links.get_mut(key) else { return };
+        let Some(link) = self.links.get_mut(key) else {
+            return;
+        };
         while let Some((_, token)) = link.session.poll_drained() {
             let exchange = self.exchanges.get(token as usize);
-            if let Some(upstream) = exchange.and_then(|e| e.upstream).and_then(|key| self.upstreams.get_mut(key))
+            if let Some(upstream) = exchange
+                .and_then(|e| e.upstream)
+                .and_then(|key| self.upstreams.get_mut(key))
                 && upstream.state.paused
             {
                 upstream.state.paused = false;
@@ -315,7 +367,9 @@ impl Connector {
 
     fn flush_link<R: Verbs>(&mut self, ring: &mut R, key: usize) {
         let Connector { links, cx, .. } = self;
-        let Some(link) = links.get_mut(key) else { return };
+        let Some(link) = links.get_mut(key) else {
+            return;
+        };
         link.state.dirty = false;
         if let Err(error) = link::flush(link, cx, ring) {
             return self.drop_link(ring, key, &error.text);
@@ -323,14 +377,22 @@ impl Connector {
         let at = link.deadline();
         if link.state.armed.is_none_or(|armed| at < armed) {
             link.state.armed = Some(at);
-            cx.wheel.insert(at, TIMER_KIND | u64::from(link.state.stamp & 0x7fff_ffff) << 31 | key as u64);
+            cx.wheel.insert(
+                at,
+                TIMER_KIND | u64::from(link.state.stamp & 0x7fff_ffff) << 31 | key as u64,
+            );
         }
         self.resume_drained(ring, key);
     }
 
     fn link_due<R: Verbs>(&mut self, ring: &mut R, key: usize, stamp: u32) {
         let Connector { links, cx, .. } = self;
-        let Some(link) = links.get_mut(key).filter(|link| link.state.stamp & 0x7fff_ffff == stamp) else { return };
+        let Some(link) = links
+            .get_mut(key)
+            .filter(|link| link.state.stamp & 0x7fff_ffff == stamp)
+        else {
+            return;
+        };
         if link.state.armed.is_some_and(|armed| armed > cx.now) {
             return;
         }
@@ -342,7 +404,9 @@ impl Connector {
         if link.state.phase != link::Phase::Ready {
             return self.drop_link(ring, key, "no READY in time");
         }
-        let Some((session, out)) = link.session() else { return };
+        let Some((session, out)) = link.session() else {
+            return;
+        };
         if let Err(error) = session.handle_timeout(cx.now, out) {
             self.drop_link(ring, key, &error.text);
         }
@@ -351,12 +415,20 @@ impl Connector {
     // exchanges and upstreams
 
     fn drop_exchange<R: Verbs>(&mut self, ring: &mut R, key: usize) {
-        exchange::drop(key, &mut self.exchanges, &mut self.upstreams, &mut self.cx, ring);
+        exchange::drop(
+            key,
+            &mut self.exchanges,
+            &mut self.upstreams,
+            &mut self.cx,
+            ring,
+        );
     }
 
     /// The exchange failed on the upstream's side: RESET tells the gateway.
     fn fail_exchange<R: Verbs>(&mut self, ring: &mut R, key: usize, refusal: exchange::Refusal) {
-        let Some(exchange) = self.exchanges.get(key) else { return };
+        let Some(exchange) = self.exchanges.get(key) else {
+            return;
+        };
         tracing::debug!(code = ?refusal.0, reason = refusal.1, "request failed");
         self.cx.stats.errors.add(code_name(refusal.0));
         self.cx.stats.streams_reset += 1;
@@ -370,7 +442,9 @@ impl Connector {
     }
 
     fn upstream_connected<R: Verbs>(&mut self, ring: &mut R, key: usize) {
-        let Some(upstream) = self.upstreams.get_mut(key) else { return };
+        let Some(upstream) = self.upstreams.get_mut(key) else {
+            return;
+        };
         upstream.state.phase = upstream::Phase::Busy;
         upstream.state.progress = self.cx.now;
         upstream.state.read(Receive::Large, ring);
@@ -378,8 +452,16 @@ impl Connector {
     }
 
     fn upstream_received<R: Verbs>(&mut self, ring: &mut R, key: usize, buf: &RecvBuf) {
-        let Connector { links, upstreams, exchanges, cx, .. } = self;
-        let Some(upstream) = upstreams.get_mut(key) else { return };
+        let Connector {
+            links,
+            upstreams,
+            exchanges,
+            cx,
+            ..
+        } = self;
+        let Some(upstream) = upstreams.get_mut(key) else {
+            return;
+        };
         let exchange_key = upstream.state.exchange;
         let Some(exchange) = exchange_key.and_then(|exchange| exchanges.get_mut(exchange)) else {
             // Bytes that nobody asked for: the connection cannot be trusted with a request.
@@ -398,7 +480,9 @@ impl Connector {
 
     /// The answer is complete: the connection goes to the pool or ends.
     fn complete<R: Verbs>(&mut self, ring: &mut R, key: usize, reusable: bool) {
-        let Some(upstream) = self.upstreams.get_mut(key) else { return };
+        let Some(upstream) = self.upstreams.get_mut(key) else {
+            return;
+        };
         if let Some(exchange_key) = upstream.state.exchange.take()
             && let Some(exchange) = self.exchanges.get_mut(exchange_key)
         {
@@ -407,7 +491,11 @@ impl Connector {
                 self.exchanges.remove(exchange_key);
             }
         }
-        let unsent = upstream.state.out.as_ref().is_some_and(|out| !out.is_empty());
+        let unsent = upstream
+            .state
+            .out
+            .as_ref()
+            .is_some_and(|out| !out.is_empty());
         if reusable && !unsent && self.draining.is_none() {
             let state = &mut upstream.state;
             state.phase = upstream::Phase::Idle;
@@ -426,14 +514,29 @@ impl Connector {
     }
 
     /// The connection ended: an error when it owed something.
-    fn upstream_ended<R: Verbs>(&mut self, ring: &mut R, key: usize, error: Option<std::io::Error>) {
-        let Connector { links, upstreams, exchanges, cx, .. } = self;
-        let Some(upstream) = upstreams.get_mut(key) else { return };
+    fn upstream_ended<R: Verbs>(
+        &mut self,
+        ring: &mut R,
+        key: usize,
+        error: Option<std::io::Error>,
+    ) {
+        let Connector {
+            links,
+            upstreams,
+            exchanges,
+            cx,
+            ..
+        } = self;
+        let Some(upstream) = upstreams.get_mut(key) else {
+            return;
+        };
         if upstream.state.phase == upstream::Phase::Connecting {
             return self.connect_failed(ring, key, error);
         }
         let exchange_key = upstream.state.exchange;
-        let Some((exchange_key, exchange)) = exchange_key.and_then(|key| Some((key, exchanges.get_mut(key)?))) else {
+        let Some((exchange_key, exchange)) =
+            exchange_key.and_then(|key| Some((key, exchanges.get_mut(key)?)))
+        else {
             return exchange::remove(key, &mut self.upstreams, &mut self.cx, ring, false);
         };
         if error.is_none() && matches!(upstream.http.finish(), Ok(true)) {
@@ -448,8 +551,15 @@ impl Connector {
             return self.complete(ring, key, false);
         }
         if exchange::may_repeat(upstream, exchange) {
-            let Connector { upstreams, exchanges, cx, .. } = self;
-            let Some(exchange) = exchanges.get_mut(exchange_key) else { return };
+            let Connector {
+                upstreams,
+                exchanges,
+                cx,
+                ..
+            } = self;
+            let Some(exchange) = exchanges.get_mut(exchange_key) else {
+                return;
+            };
             let mut dead = upstreams.remove(key);
             cx.pools[dead.state.endpoint as usize].open -= 1;
             if let Some(socket) = dead.state.socket.take() {
@@ -463,14 +573,31 @@ impl Connector {
             }
             return;
         }
-        let what = error.map_or("the upstream closed the connection".to_owned(), |error| error.to_string());
-        let when = if upstream.state.answered { "in the middle of its answer" } else { "before it answered" };
-        self.fail_exchange(ring, exchange_key, (ResetCode::UpstreamBroken, format!("{what} {when}")));
+        let what = error.map_or("the upstream closed the connection".to_owned(), |error| {
+            error.to_string()
+        });
+        let when = if upstream.state.answered {
+            "in the middle of its answer"
+        } else {
+            "before it answered"
+        };
+        self.fail_exchange(
+            ring,
+            exchange_key,
+            (ResetCode::UpstreamBroken, format!("{what} {when}")),
+        );
     }
 
-    fn connect_failed<R: Verbs>(&mut self, ring: &mut R, key: usize, error: Option<std::io::Error>) {
+    fn connect_failed<R: Verbs>(
+        &mut self,
+        ring: &mut R,
+        key: usize,
+        error: Option<std::io::Error>,
+    ) {
         let Connector { upstreams, cx, .. } = self;
-        let Some(upstream) = upstreams.get_mut(key) else { return };
+        let Some(upstream) = upstreams.get_mut(key) else {
+            return;
+        };
         if let Some(socket) = upstream.state.socket.take() {
             cx.own(socket, Owner::Nobody);
             ring.close(socket);
@@ -478,8 +605,14 @@ impl Connector {
         if exchange::connect(&mut upstream.state, cx, ring) {
             return;
         }
-        let timed_out = error.as_ref().is_some_and(|error| error.kind() == std::io::ErrorKind::TimedOut);
-        let code = if timed_out { ResetCode::UpstreamTimeout } else { ResetCode::UpstreamRefused };
+        let timed_out = error
+            .as_ref()
+            .is_some_and(|error| error.kind() == std::io::ErrorKind::TimedOut);
+        let code = if timed_out {
+            ResetCode::UpstreamTimeout
+        } else {
+            ResetCode::UpstreamRefused
+        };
         let text = error.map_or("the upstream cannot be reached".to_owned(), |error| {
             format!("the upstream cannot be reached: {error}")
         });
@@ -491,7 +624,9 @@ impl Connector {
 
     fn flush_upstream<R: Verbs>(&mut self, ring: &mut R, key: usize) {
         let Connector { upstreams, cx, .. } = self;
-        let Some(upstream) = upstreams.get_mut(key) else { return };
+        let Some(upstream) = upstreams.get_mut(key) else {
+            return;
+        };
         upstream.state.dirty = false;
         upstream::flush(upstream, cx, ring);
         let state = &mut upstream.state;
@@ -500,13 +635,19 @@ impl Connector {
             && state.armed.is_none_or(|armed| at < armed)
         {
             state.armed = Some(at);
-            cx.wheel.insert(at, u64::from(state.stamp) << 31 | key as u64);
+            cx.wheel
+                .insert(at, u64::from(state.stamp) << 31 | key as u64);
         }
     }
 
     fn upstream_due<R: Verbs>(&mut self, ring: &mut R, key: usize, stamp: u32) {
         let Connector { upstreams, cx, .. } = self;
-        let Some(upstream) = upstreams.get_mut(key).filter(|upstream| upstream.state.stamp == stamp) else { return };
+        let Some(upstream) = upstreams
+            .get_mut(key)
+            .filter(|upstream| upstream.state.stamp == stamp)
+        else {
+            return;
+        };
         let state = &mut upstream.state;
         if state.armed.is_some_and(|armed| armed > cx.now) {
             return;
@@ -526,7 +667,11 @@ impl Connector {
             upstream::Phase::Busy if state.answered => "the upstream's answer stopped coming",
             upstream::Phase::Busy => "the upstream did not answer in time",
         };
-        let code = if state.answered { ResetCode::UpstreamBroken } else { ResetCode::UpstreamTimeout };
+        let code = if state.answered {
+            ResetCode::UpstreamBroken
+        } else {
+            ResetCode::UpstreamTimeout
+        };
         match exchange {
             Some(exchange) => self.fail_exchange(ring, exchange, (code, text.into())),
             None => {
@@ -539,7 +684,10 @@ impl Connector {
 
     fn message<R: Verbs>(&mut self, ring: &mut R, message: Message) {
         match message {
-            Message::Resolved { asker: Asker::Target(index, round), result } => {
+            Message::Resolved {
+                asker: Asker::Target(index, round),
+                result,
+            } => {
                 let target = &mut self.cx.targets[index];
                 if target.round != round || !matches!(target.state, Dial::Resolving(_)) {
                     return;
@@ -558,12 +706,19 @@ impl Connector {
                     }
                 }
             }
-            Message::Resolved { asker: Asker::Upstream(key, stamp), result } => {
+            Message::Resolved {
+                asker: Asker::Upstream(key, stamp),
+                result,
+            } => {
                 let Connector { upstreams, cx, .. } = self;
                 match exchange::resolved(key, stamp, result, upstreams, cx, ring) {
                     Ok(()) => {}
                     Err(text) => {
-                        if let Some(exchange) = self.upstreams.get(key).and_then(|upstream| upstream.state.exchange) {
+                        if let Some(exchange) = self
+                            .upstreams
+                            .get(key)
+                            .and_then(|upstream| upstream.state.exchange)
+                        {
                             self.fail_exchange(ring, exchange, (ResetCode::UpstreamRefused, text));
                         } else {
                             exchange::remove(key, &mut self.upstreams, &mut self.cx, ring, false);
@@ -571,13 +726,23 @@ impl Connector {
                     }
                 }
             }
-            Message::Shards { gateway, instance, shards } => self.learn_shards(gateway, instance, shards),
+            Message::Shards {
+                gateway,
+                instance,
+                shards,
+            } => self.learn_shards(gateway, instance, shards),
             Message::Stats(reply) => {
                 self.cx.stats.streams = self.exchanges.len() as u64;
-                self.cx.stats.links = self.links.iter().filter(|(_, l)| l.state.phase == link::Phase::Ready).count() as u64;
+                self.cx.stats.links = self
+                    .links
+                    .iter()
+                    .filter(|(_, l)| l.state.phase == link::Phase::Ready)
+                    .count() as u64;
                 self.cx.stats.links_wanted = self.cx.targets.len() as u64;
-                self.cx.stats.upstream_idle = self.cx.pools.iter().map(|pool| pool.idle() as u64).sum();
-                self.cx.stats.upstream_active = self.upstreams.len() as u64 - self.cx.stats.upstream_idle;
+                self.cx.stats.upstream_idle =
+                    self.cx.pools.iter().map(|pool| pool.idle() as u64).sum();
+                self.cx.stats.upstream_active =
+                    self.upstreams.len() as u64 - self.cx.stats.upstream_idle;
                 self.cx.stats.memory_charged = ring.stalled_bytes() as u64;
                 let _ = reply.try_send(self.cx.stats.clone());
             }
@@ -585,7 +750,11 @@ impl Connector {
                 self.draining = Some(deadline);
                 for (_, link) in &mut self.links {
                     if let Some((session, out)) = link.session() {
-                        session.send_go_away(deadline.saturating_duration_since(self.cx.now), Duration::ZERO, out);
+                        session.send_go_away(
+                            deadline.saturating_duration_since(self.cx.now),
+                            Duration::ZERO,
+                            out,
+                        );
                     }
                     self.cx.mark_link(&mut link.state);
                 }
@@ -631,7 +800,9 @@ fn frames<R: Verbs>(
     cx: &mut Context,
     ring: &mut R,
 ) -> FramesOutcome {
-    let Some(out) = state.out.as_mut() else { return (Err("data before HELLO".into()), None) };
+    let Some(out) = state.out.as_mut() else {
+        return (Err("data before HELLO".into()), None);
+    };
     let mut used = 0;
     let mut ready = None;
     loop {
@@ -647,13 +818,29 @@ fn frames<R: Verbs>(
                     Err(refusal) => Then::Reset(stream, refusal),
                 }
             }
-            Event::Data { stream, token, bytes } => match exchange::on(exchanges, token as usize, stream) {
-                Some(exchange) => Then::Consumed(stream, exchange::data(exchange, bytes, upstreams, cx)),
+            Event::Data {
+                stream,
+                token,
+                bytes,
+            } => match exchange::on(exchanges, token as usize, stream) {
+                Some(exchange) => {
+                    Then::Consumed(stream, exchange::data(exchange, bytes, upstreams, cx))
+                }
                 None => Then::Consumed(stream, bytes.len()),
             },
-            Event::End { stream, token, mut trailers } => {
-                end_of_request(stream, token as usize, &mut trailers, upstreams, exchanges, cx, ring)
-            }
+            Event::End {
+                stream,
+                token,
+                mut trailers,
+            } => end_of_request(
+                stream,
+                token as usize,
+                &mut trailers,
+                upstreams,
+                exchanges,
+                cx,
+                ring,
+            ),
             Event::Reset { stream, token, .. } => {
                 if exchange::on(exchanges, token as usize, stream).is_some() {
                     exchange::drop(token as usize, exchanges, upstreams, cx, ring);
@@ -671,7 +858,11 @@ fn frames<R: Verbs>(
             Event::Published { accepted, text, .. } => {
                 let gateway = cx.targets[state.target].gateway;
                 cx.settings_accepted[gateway] = accepted;
-                *(if accepted { &mut cx.stats.settings_accepted } else { &mut cx.stats.settings_refused }) += 1;
+                *(if accepted {
+                    &mut cx.stats.settings_accepted
+                } else {
+                    &mut cx.stats.settings_refused
+                }) += 1;
                 if accepted {
                     tracing::info!(gateway = %cx.plan.gateways[gateway].address.host, "settings accepted");
                 } else {
@@ -682,7 +873,10 @@ fn frames<R: Verbs>(
             // A gateway that goes away opens no more streams; its port is dialled again when the link has ended.
             Event::RoundTrip(_) | Event::GoAway { .. } => Then::Nothing,
             Event::Hello(_) | Event::Head { .. } | Event::Publish { .. } => {
-                return (Err("the gateway sent what only a connector sends".into()), ready);
+                return (
+                    Err("the gateway sent what only a connector sends".into()),
+                    ready,
+                );
             }
         };
         match then {
@@ -703,7 +897,9 @@ fn end_of_request<R: Verbs>(
     cx: &mut Context,
     ring: &mut R,
 ) -> Then {
-    let Some(exchange) = exchange::on(exchanges, key, stream) else { return Then::Nothing };
+    let Some(exchange) = exchange::on(exchanges, key, stream) else {
+        return Then::Nothing;
+    };
     if exchange.response_done {
         // Answered before the request ended: now both have.
         exchanges.remove(key);
@@ -713,7 +909,13 @@ fn end_of_request<R: Verbs>(
         return Then::Nothing;
     }
     exchange::drop(key, exchanges, upstreams, cx, ring);
-    Then::Reset(stream, (ResetCode::Protocol, "the request's body is shorter than its length".into()))
+    Then::Reset(
+        stream,
+        (
+            ResetCode::Protocol,
+            "the request's body is shorter than its length".into(),
+        ),
+    )
 }
 
 impl<R: Verbs> Service<R> for Connector {
@@ -741,8 +943,15 @@ impl<R: Verbs> Service<R> for Connector {
                 match self.cx.owner(socket) {
                     Owner::Link(key) => mark_link(&mut self.links, key, &mut self.cx),
                     Owner::Upstream(key) => {
-                        let Connector { links, upstreams, exchanges, cx, .. } = self;
-                        if let Some(short) = exchange::refill(key, upstreams, exchanges, links, cx) {
+                        let Connector {
+                            links,
+                            upstreams,
+                            exchanges,
+                            cx,
+                            ..
+                        } = self;
+                        if let Some(short) = exchange::refill(key, upstreams, exchanges, links, cx)
+                        {
                             let text = "the request's body is shorter than its length".to_owned();
                             self.fail_exchange(ring, short, (ResetCode::Protocol, text));
                         }
@@ -750,7 +959,10 @@ impl<R: Verbs> Service<R> for Connector {
                     Owner::Nobody => {}
                 }
             }
-            RingEvent::PeerFinished { socket } | RingEvent::PeerGone { socket } => match self.cx.owner(socket) {
+            RingEvent::PeerFinished { socket } | RingEvent::PeerGone { socket } => match self
+                .cx
+                .owner(socket)
+            {
                 Owner::Link(key) => self.drop_link(ring, key, "the gateway closed the connection"),
                 Owner::Upstream(key) => self.upstream_ended(ring, key, None),
                 Owner::Nobody => {}
@@ -801,7 +1013,10 @@ impl<R: Verbs> Service<R> for Connector {
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        [self.cx.wheel.next_deadline(), self.draining].into_iter().flatten().min()
+        [self.cx.wheel.next_deadline(), self.draining]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn is_finished(&self) -> bool {

@@ -113,7 +113,9 @@ impl State {
 /// Sends what is staged for an upstream, unless its last send is still on its way.
 pub fn flush<R: Verbs>(upstream: &mut Upstream, cx: &mut Context, ring: &mut R) {
     let state = &mut upstream.state;
-    let (Some(socket), true) = (state.socket, state.phase != Phase::Connecting) else { return };
+    let (Some(socket), true) = (state.socket, state.phase != Phase::Connecting) else {
+        return;
+    };
     if ring.send_in_flight(socket) {
         return;
     }

@@ -26,7 +26,10 @@ impl Chain {
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, leaf);
         let mut leaf_hash = [0; 32];
         leaf_hash.copy_from_slice(digest.as_ref());
-        Some(Chain { leaf_hash, certificates })
+        Some(Chain {
+            leaf_hash,
+            certificates,
+        })
     }
 }
 
@@ -58,7 +61,13 @@ impl Entry {
 }
 
 impl Judge {
-    fn verdict(&mut self, snapshot: &Snapshot, site: u32, chain: &Chain, unix_now: i64) -> Rc<Verdict> {
+    fn verdict(
+        &mut self,
+        snapshot: &Snapshot,
+        site: u32,
+        chain: &Chain,
+        unix_now: i64,
+    ) -> Rc<Verdict> {
         let key = (chain.leaf_hash, site);
         if let Some((number, verdict)) = self.verdicts.get(&key)
             && *number == snapshot.number
@@ -73,7 +82,8 @@ impl Judge {
             if self.verdicts.len() >= VERDICTS_MAX {
                 self.verdicts.clear();
             }
-            self.verdicts.insert(key, (snapshot.number, verdict.clone()));
+            self.verdicts
+                .insert(key, (snapshot.number, verdict.clone()));
         }
         verdict
     }

@@ -131,10 +131,17 @@ impl Exchange {
 
     /// Makes a used exchange new again; buffers keep their capacity.
     pub fn reset(&mut self, now: Instant) {
-        let (mut waiting, mut line) = (std::mem::take(&mut self.waiting), std::mem::take(&mut self.line));
+        let (mut waiting, mut line) = (
+            std::mem::take(&mut self.waiting),
+            std::mem::take(&mut self.line),
+        );
         waiting.clear();
         line.clear();
-        *self = Exchange { waiting, line, ..Exchange::new(now) };
+        *self = Exchange {
+            waiting,
+            line,
+            ..Exchange::new(now)
+        };
     }
 
     pub fn id(&self) -> &str {
@@ -174,9 +181,9 @@ impl Client {
                 Some(exchange) if !exchange.request_done && !exchange.paused => {
                     Some(state.progress + timeouts.body_idle)
                 }
-                Some(exchange) if exchange.status == 0 => {
-                    exchange.timeout.map(|timeout| state.progress.max(exchange.started) + timeout + timeouts.grace)
-                }
+                Some(exchange) if exchange.status == 0 => exchange
+                    .timeout
+                    .map(|timeout| state.progress.max(exchange.started) + timeout + timeouts.grace),
                 Some(_) => None,
                 None => match state.head_since {
                     Some(since) => Some(since + timeouts.head),

@@ -69,14 +69,22 @@ impl Context {
         seed: u64,
     ) -> Context {
         let (snapshot_version, snapshot) = (published.version(), published.get());
-        let sites = plan.site_names.iter().map(|_| SiteLinks::default()).collect();
+        let sites = plan
+            .site_names
+            .iter()
+            .map(|_| SiteLinks::default())
+            .collect();
         Context {
             shard,
             now,
             unix_now: 0,
             unix_at: (now, Duration::ZERO),
             connector_names: Vec::new(),
-            site_names: plan.site_names.iter().map(|name| name.as_str().into()).collect(),
+            site_names: plan
+                .site_names
+                .iter()
+                .map(|name| name.as_str().into())
+                .collect(),
             published,
             snapshot,
             snapshot_version,
@@ -118,7 +126,9 @@ impl Context {
 
     /// Reads the wall clock: once a second, for certificates' validity and log lines.
     pub fn read_wall_clock(&mut self) {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let since = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
         self.unix_at = (self.now, since);
         self.unix_now = since.as_secs() as i64;
     }
@@ -130,7 +140,10 @@ impl Context {
     }
 
     pub fn site_name(&self, site: u32) -> Arc<str> {
-        self.site_names.get(site as usize).cloned().unwrap_or_default()
+        self.site_names
+            .get(site as usize)
+            .cloned()
+            .unwrap_or_default()
     }
 
     /// Remembers a connector's name by its index, for log lines.

@@ -78,7 +78,16 @@ const fn row(
     close: bool,
     warn: bool,
 ) -> Row {
-    Row { fault, status, reason, code, who, retry_after, close, warn }
+    Row {
+        fault,
+        status,
+        reason,
+        code,
+        who,
+        retry_after,
+        close,
+        warn,
+    }
 }
 
 /// The table, in the order of the enum.
@@ -198,7 +207,12 @@ mod tests {
     #[test]
     fn body_is_json_whatever_the_detail_quotes() {
         let mut out = Vec::new();
-        write_body(Fault::NotPublished.row(), "path \"/a\\b\"\n\u{1}", "id-1", &mut out);
+        write_body(
+            Fault::NotPublished.row(),
+            "path \"/a\\b\"\n\u{1}",
+            "id-1",
+            &mut out,
+        );
         let v: serde_json::Value = serde_json::from_slice(&out).unwrap();
         assert_eq!(v["code"], "not_published");
         assert_eq!(v["who"], "gateway");

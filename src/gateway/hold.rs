@@ -56,7 +56,10 @@ impl HeldRequest {
             host: head.host.to_vec(),
             framing: head.framing,
             expect_continue: head.expect_continue,
-            fields: head.fields().map(|f| (f.name.to_vec(), f.value.to_vec())).collect(),
+            fields: head
+                .fields()
+                .map(|f| (f.name.to_vec(), f.value.to_vec()))
+                .collect(),
             early: Vec::new(),
         }
     }

@@ -2,7 +2,9 @@
 //! process share about links (identities, hand-over, the way to the control plane).
 
 use crate::shard::mesh;
-use crate::wire::relay::{self, Decision, Event, Hello, Incarnations, Ready, Session, SessionLimits, refusal};
+use crate::wire::relay::{
+    self, Decision, Event, Hello, Incarnations, Ready, Session, SessionLimits, refusal,
+};
 use crate::wire::tls::{self, Step};
 use slab::Slab;
 use std::net::SocketAddr;
@@ -72,7 +74,9 @@ pub type ConnectorNames = Box<dyn Fn(&str) -> u32 + Send + Sync>;
 impl Shared {
     /// Sends a link to the shard that its HELLO names.
     pub fn hand_over(&self, link: Link, fd: OwnedFd, cx: &mut Context) {
-        let Some(hello) = link.state.hello else { return };
+        let Some(hello) = link.state.hello else {
+            return;
+        };
         let to = usize::from(hello.wanted_shard);
         cx.stats.links_moved += 1;
         let moving = Moving {
@@ -87,13 +91,20 @@ impl Shared {
         if let Some(shard) = self.shards.get(to)
             && shard.send(Message::Adopt(Box::new(moving))).is_err()
         {
-            tracing::warn!(shard = to, "the shard's queue is full: a link that moved there was dropped");
+            tracing::warn!(
+                shard = to,
+                "the shard's queue is full: a link that moved there was dropped"
+            );
         }
     }
 
     pub fn link_closed(&self, link: &Link, shard: u16, now: Instant) {
         if let (Some(hello), Ok(mut incarnations)) = (&link.state.hello, self.incarnations.lock()) {
-            incarnations.leave(&hello.connector, (shard, link.state.key, link.state.stamp), now);
+            incarnations.leave(
+                &hello.connector,
+                (shard, link.state.key, link.state.stamp),
+                now,
+            );
         }
     }
 }
@@ -128,7 +139,11 @@ pub fn input(
     let mut next = Next::Continue;
     let mut used = 0;
     loop {
-        let Link { tls, session, state } = &mut *link;
+        let Link {
+            tls,
+            session,
+            state,
+        } = &mut *link;
         if state.phase == Phase::Moving {
             state.unread.extend_from_slice(&input[used..]);
             return Ok(Next::Move);
@@ -142,16 +157,14 @@ pub fn input(
                 state.certificate_name = common_name(&established.peer_chain)
                     .ok_or("the connector's certificate has no common name")?;
             }
-            Ok(Step::Data(plain)) => {
-                match frames(session, state, plain, clients, cx, shared)? {
-                    Frames::Done => {}
-                    Frames::Ended => return Ok(Next::Ended),
-                    Frames::Hello(said) => match hello(link, said, cx, shared) {
-                        Next::Continue => {}
-                        other => next = other,
-                    },
-                }
-            }
+            Ok(Step::Data(plain)) => match frames(session, state, plain, clients, cx, shared)? {
+                Frames::Done => {}
+                Frames::Ended => return Ok(Next::Ended),
+                Frames::Hello(said) => match hello(link, said, cx, shared) {
+                    Next::Continue => {}
+                    other => next = other,
+                },
+            },
             Err(error) => {
                 cx.stats.links_refused += u64::from(state.phase == Phase::Handshake);
                 return Err(error.text);
@@ -175,44 +188,88 @@ fn frames(
     cx: &mut Context,
     shared: &Shared,
 ) -> Result<Frames, String> {
-    let Some(out) = state.out.as_mut() else { return Ok(Frames::Ended) };
+    let Some(out) = state.out.as_mut() else {
+        return Ok(Frames::Ended);
+    };
     let mut used = 0;
     let mut said = Frames::Done;
     loop {
-        let event = session.next(plain, &mut used, cx.now, out).map_err(|error| error.text)?;
+        let event = session
+            .next(plain, &mut used, cx.now, out)
+            .map_err(|error| error.text)?;
         let mut orphan = None;
         let mut consumed = None;
         match event {
             None => return Ok(said),
             Some(Event::Hello(hello)) => said = Frames::Hello(hello),
-            Some(Event::Head { stream, token, head }) => {
+            Some(Event::Head {
+                stream,
+                token,
+                head,
+            }) => {
                 if let Some(client) = clients.get_mut(token as usize) {
                     response::head(client, stream, &head, cx);
                 }
             }
-            Some(Event::Data { stream, token, bytes }) => {
+            Some(Event::Data {
+                stream,
+                token,
+                bytes,
+            }) => {
                 let taken = match clients.get_mut(token as usize) {
                     Some(client) => response::data(client, stream, bytes, cx),
                     None => bytes.len(),
                 };
                 consumed = Some((stream, taken));
             }
-            Some(Event::End { stream, token, trailers }) => {
+            Some(Event::End {
+                stream,
+                token,
+                trailers,
+            }) => {
                 if let Some(client) = clients.get_mut(token as usize) {
                     orphan = response::end(client, stream, &mut trailers.into_iter(), cx);
                 }
             }
-            Some(Event::Reset { stream, token, code, text }) => {
+            Some(Event::Reset {
+                stream,
+                token,
+                code,
+                text,
+            }) => {
                 cx.stats.streams_reset += 1;
-                let on = |client: &&mut Client| client.state.exchange.as_ref().is_some_and(|e| e.is_on(stream));
+                let on = |client: &&mut Client| {
+                    client
+                        .state
+                        .exchange
+                        .as_ref()
+                        .is_some_and(|e| e.is_on(stream))
+                };
                 if let Some(client) = clients.get_mut(token as usize).filter(on) {
                     response::reset(client, Fault::of_reset(code), text, cx);
                 }
             }
-            Some(Event::Publish { hash, total, offset, bytes }) => {
-                publish((cx.shard, state.key, state.stamp), state.site, state.hello.as_ref(), &mut state.document, hash, total, offset, bytes, shared)?;
+            Some(Event::Publish {
+                hash,
+                total,
+                offset,
+                bytes,
+            }) => {
+                publish(
+                    (cx.shard, state.key, state.stamp),
+                    state.site,
+                    state.hello.as_ref(),
+                    &mut state.document,
+                    hash,
+                    total,
+                    offset,
+                    bytes,
+                    shared,
+                )?;
             }
-            Some(Event::Refused { text, .. }) => return Err(format!("the connector ended the session: {text}")),
+            Some(Event::Refused { text, .. }) => {
+                return Err(format!("the connector ended the session: {text}"));
+            }
             // The session opens no more streams by itself; those open are finished.
             Some(Event::GoAway { .. }) => {}
             Some(Event::RoundTrip(_)) => {}
@@ -226,7 +283,12 @@ fn frames(
             session.consumed(stream, taken, out);
         }
         if let Some((_, stream)) = orphan {
-            session.reset(stream, crate::wire::relay::ResetCode::Cancelled, "answered before the request ended", out);
+            session.reset(
+                stream,
+                crate::wire::relay::ResetCode::Cancelled,
+                "answered before the request ended",
+                out,
+            );
         }
     }
 }
@@ -244,9 +306,16 @@ fn publish(
     bytes: &[u8],
     shared: &Shared,
 ) -> Result<(), String> {
-    let Some(hello) = hello else { return Err("settings before HELLO".into()) };
-    if total > DOCUMENT_MAX || offset as usize != document.len() || bytes.len() > (total - offset) as usize {
-        return Err(format!("settings of {total} bytes, chunk at {offset}: out of order or over {DOCUMENT_MAX}"));
+    let Some(hello) = hello else {
+        return Err("settings before HELLO".into());
+    };
+    if total > DOCUMENT_MAX
+        || offset as usize != document.len()
+        || bytes.len() > (total - offset) as usize
+    {
+        return Err(format!(
+            "settings of {total} bytes, chunk at {offset}: out of order or over {DOCUMENT_MAX}"
+        ));
     }
     document.extend_from_slice(bytes);
     if document.len() == total as usize {
@@ -290,12 +359,25 @@ pub fn hello(link: &mut Link, said: Hello, cx: &mut Context, shared: &Shared) ->
         );
         return refuse(link, refusal::FORBIDDEN, text, cx);
     }
-    let Some(site) = cx.plan.site_names.iter().position(|name| *name == said.site) else {
-        return refuse(link, refusal::UNKNOWN_SITE, format!("this gateway has no site `{}`", said.site), cx);
+    let Some(site) = cx
+        .plan
+        .site_names
+        .iter()
+        .position(|name| *name == said.site)
+    else {
+        return refuse(
+            link,
+            refusal::UNKNOWN_SITE,
+            format!("this gateway has no site `{}`", said.site),
+            cx,
+        );
     };
     let allowed = &cx.plan.site_connectors[site];
     if !allowed.is_empty() && !allowed.contains(&said.connector) {
-        let text = format!("site `{}` is not served by connector `{}`", said.site, said.connector);
+        let text = format!(
+            "site `{}` is not served by connector `{}`",
+            said.site, said.connector
+        );
         return refuse(link, refusal::FORBIDDEN, text, cx);
     }
     if said.wanted_shard != cx.shard && said.wanted_shard < cx.plan.shards {
@@ -304,13 +386,24 @@ pub fn hello(link: &mut Link, said: Hello, cx: &mut Context, shared: &Shared) ->
         return Next::Move;
     }
     let key = (cx.shard, link.state.key, link.state.stamp);
-    let Ok(mut incarnations) = shared.incarnations.lock() else { return Next::Ended };
-    let decision =
-        incarnations.arrive(&said.connector, said.incarnation, said.link_index, cx.shard, key, cx.now);
+    let Ok(mut incarnations) = shared.incarnations.lock() else {
+        return Next::Ended;
+    };
+    let decision = incarnations.arrive(
+        &said.connector,
+        said.incarnation,
+        said.link_index,
+        cx.shard,
+        key,
+        cx.now,
+    );
     drop(incarnations);
     match decision {
         Decision::Refuse(code) => {
-            let text = format!("two connectors call themselves `{}` and replace each other", said.connector);
+            let text = format!(
+                "two connectors call themselves `{}` and replace each other",
+                said.connector
+            );
             return refuse(link, code, text, cx);
         }
         Decision::Accept { replace, retire } => {
@@ -350,6 +443,11 @@ pub fn hello(link: &mut Link, said: Hello, cx: &mut Context, shared: &Shared) ->
 /// CN of a leaf's subject.
 fn common_name(chain: &[Vec<u8>]) -> Option<String> {
     let (_, certificate) = x509_parser::parse_x509_certificate(chain.first()?).ok()?;
-    let name = certificate.subject().iter_common_name().next()?.as_str().ok()?;
+    let name = certificate
+        .subject()
+        .iter_common_name()
+        .next()?
+        .as_str()
+        .ok()?;
     Some(name.to_owned())
 }

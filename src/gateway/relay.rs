@@ -67,7 +67,10 @@ impl Link {
     }
 
     pub fn name(&self) -> &str {
-        self.state.hello.as_ref().map_or(&self.state.certificate_name, |hello| &hello.connector)
+        self.state
+            .hello
+            .as_ref()
+            .map_or(&self.state.certificate_name, |hello| &hello.connector)
     }
 }
 
@@ -81,7 +84,11 @@ pub struct SiteLinks {
 
 impl SiteLinks {
     pub fn add(&mut self, connector: u32, link: usize) {
-        match self.connectors.iter_mut().find(|(index, _)| *index == connector) {
+        match self
+            .connectors
+            .iter_mut()
+            .find(|(index, _)| *index == connector)
+        {
             Some((_, links)) => links.push(link),
             None => self.connectors.push((connector, vec![link])),
         }
@@ -101,7 +108,11 @@ impl SiteLinks {
 
 /// What became of an attempt to open a stream.
 pub enum Opened {
-    On { link: usize, stream: StreamId, connector: u32 },
+    On {
+        link: usize,
+        stream: StreamId,
+        connector: u32,
+    },
     /// Connectors that published the route are linked, and none takes another stream.
     Full,
     NoLink,
@@ -127,7 +138,10 @@ pub fn open(
         if !published_by.contains(connector) {
             continue;
         }
-        let quietest = keys.iter().copied().min_by_key(|key| links.get(*key).map_or(u32::MAX, |l| l.session.streams()));
+        let quietest = keys
+            .iter()
+            .copied()
+            .min_by_key(|key| links.get(*key).map_or(u32::MAX, |l| l.session.streams()));
         let Some((key, (session, out))) =
             quietest.and_then(|key| Some((key, links.get_mut(key).and_then(Link::session)?)))
         else {
@@ -142,7 +156,11 @@ pub fn open(
             site_links.next = at + 1;
             cx.stats.streams_opened += 1;
             mark(links, key, cx);
-            return Opened::On { link: key, stream, connector };
+            return Opened::On {
+                link: key,
+                stream,
+                connector,
+            };
         }
     }
     if any { Opened::Full } else { Opened::NoLink }
@@ -156,8 +174,16 @@ pub fn mark(links: &mut Slab<Link>, key: usize, cx: &mut Context) {
 }
 
 /// Sends what is staged on a link, unless its last send is still on its way.
-pub fn flush<R: Verbs>(link: &mut Link, cx: &mut Context, ring: &mut R) -> Result<(), tls::TlsError> {
-    let Link { tls, session, state } = link;
+pub fn flush<R: Verbs>(
+    link: &mut Link,
+    cx: &mut Context,
+    ring: &mut R,
+) -> Result<(), tls::TlsError> {
+    let Link {
+        tls,
+        session,
+        state,
+    } = link;
     if state.phase == Phase::Moving || ring.send_in_flight(state.socket) {
         return Ok(());
     }

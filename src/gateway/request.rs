@@ -120,16 +120,28 @@ fn begin(
     cx: &mut Context,
 ) -> Result<(), Failure> {
     let snapshot = cx.snapshot.clone();
-    let site = route::site(&snapshot, state.sni.as_deref(), head.host)
-        .map_err(|fault| (fault, "the host name belongs to no site, or to another than the TLS server name".into()))?;
+    let site = route::site(&snapshot, state.sni.as_deref(), head.host).map_err(|fault| {
+        (
+            fault,
+            "the host name belongs to no site, or to another than the TLS server name".into(),
+        )
+    })?;
     exchange.site = site;
     let mut scratch = Vec::new();
-    let normal = path::normalise(head.target, &mut scratch).map_err(|r| (Fault::BadRequest, r.why.to_owned()))?;
+    let normal = path::normalise(head.target, &mut scratch)
+        .map_err(|r| (Fault::BadRequest, r.why.to_owned()))?;
     let route = route::admit(&snapshot, site, normal.path, head.method, head.framing)
         .map_err(|fault| (fault, fault.explanation().to_owned()))?;
-    let entry = cx.judge.enter(&snapshot, site, route.auth, state.chain.as_deref(), cx.unix_now)?;
+    let entry = cx.judge.enter(
+        &snapshot,
+        site,
+        route.auth,
+        state.chain.as_deref(),
+        cx.unix_now,
+    )?;
     exchange.max_body = route.max_body;
-    exchange.timeout = (route.timeout_ms > 0).then(|| std::time::Duration::from_millis(route.timeout_ms));
+    exchange.timeout =
+        (route.timeout_ms > 0).then(|| std::time::Duration::from_millis(route.timeout_ms));
 
     let mut joined = Vec::new();
     let id = exchange.id;
@@ -148,19 +160,32 @@ fn begin(
     };
     let forwarded = head.fields().filter(|field| !is_dropped(field.name));
     let mut fields = forwarded.chain(identity_fields(&entry, &state.address));
-    let opened = relay::open(site, &route.connectors, state.key, &open, &mut fields, links, cx);
+    let opened = relay::open(
+        site,
+        &route.connectors,
+        state.key,
+        &open,
+        &mut fields,
+        links,
+        cx,
+    );
     if let auth::Entry::Known(verdict) = &entry {
         exchange.client = Some(verdict.clone());
     }
     match opened {
-        relay::Opened::On { link, stream, connector } => {
+        relay::Opened::On {
+            link,
+            stream,
+            connector,
+        } => {
             exchange.stream = Some((link, stream));
             exchange.connector = connector;
             Ok(())
         }
-        relay::Opened::Full => {
-            Err((Fault::Overloaded, "every link of the site's connectors is at its stream limit".into()))
-        }
+        relay::Opened::Full => Err((
+            Fault::Overloaded,
+            "every link of the site's connectors is at its stream limit".into(),
+        )),
         relay::Opened::NoLink => Err((Fault::NoConnector, Fault::NoConnector.explanation().into())),
     }
 }
@@ -188,10 +213,20 @@ fn is_dropped(name: &[u8]) -> bool {
 }
 
 /// Who the client is, for the upstream (DESIGN §6).
-fn identity_fields<'a>(entry: &'a auth::Entry, address: &'a str) -> impl Iterator<Item = Field<'a>> {
+fn identity_fields<'a>(
+    entry: &'a auth::Entry,
+    address: &'a str,
+) -> impl Iterator<Item = Field<'a>> {
     let identity = entry.identity();
-    let field = |name: &'static str, value: &'a str| Field { name: name.as_bytes(), value: value.as_bytes() };
-    let auth = if identity.is_some() { "certificate" } else { "none" };
+    let field = |name: &'static str, value: &'a str| Field {
+        name: name.as_bytes(),
+        value: value.as_bytes(),
+    };
+    let auth = if identity.is_some() {
+        "certificate"
+    } else {
+        "none"
+    };
     let known = identity.into_iter().flat_map(move |identity| {
         [
             field("Tidegate-Client-Id", &identity.client_id),
@@ -199,7 +234,12 @@ fn identity_fields<'a>(entry: &'a auth::Entry, address: &'a str) -> impl Iterato
             field("Tidegate-Cert-Hash", &identity.cert_hash),
         ]
     });
-    [field("Tidegate-Auth", auth), field("Tidegate-Address", address)].into_iter().chain(known)
+    [
+        field("Tidegate-Auth", auth),
+        field("Tidegate-Address", address),
+    ]
+    .into_iter()
+    .chain(known)
 }
 
 /// Body bytes of the open request.
@@ -211,10 +251,15 @@ fn body<R: Verbs>(
     ring: &mut R,
 ) -> Result<(), Failure> {
     // After an early answer the rest of the body is read and dropped.
-    let Some(exchange) = state.exchange.as_mut() else { return Ok(()) };
+    let Some(exchange) = state.exchange.as_mut() else {
+        return Ok(());
+    };
     exchange.body_in += bytes.len() as u64;
     if exchange.body_in > exchange.max_body {
-        return Err((Fault::BodyTooLarge, format!("the route takes {} bytes at most", exchange.max_body)));
+        return Err((
+            Fault::BodyTooLarge,
+            format!("the route takes {} bytes at most", exchange.max_body),
+        ));
     }
     if let Some(held) = &mut exchange.held {
         held.early.extend_from_slice(bytes);
@@ -224,8 +269,12 @@ fn body<R: Verbs>(
         }
         return Ok(());
     }
-    let Some((link, stream)) = exchange.stream else { return Ok(()) };
-    let Some((session, out)) = links.get_mut(link).and_then(Link::session) else { return Ok(()) };
+    let Some((link, stream)) = exchange.stream else {
+        return Ok(());
+    };
+    let Some((session, out)) = links.get_mut(link).and_then(Link::session) else {
+        return Ok(());
+    };
     session.send_data(stream, bytes, out);
     if session.queued(stream) > STREAM_QUEUE {
         exchange.paused = true;
@@ -265,18 +314,36 @@ pub fn resume<R: Verbs>(client: &mut Client, ring: &mut R) {
         && exchange.paused
     {
         exchange.paused = false;
-        let mode = if exchange.request_done { Receive::Small } else { Receive::Large };
+        let mode = if exchange.request_done {
+            Receive::Small
+        } else {
+            Receive::Large
+        };
         read(state, mode, ring);
     }
 }
 
 /// A link or a snapshot came: tries held requests again, in the order of their arrival.
-pub fn retry_held<R: Verbs>(clients: &mut Slab<Client>, links: &mut Slab<Link>, cx: &mut Context, ring: &mut R) {
+pub fn retry_held<R: Verbs>(
+    clients: &mut Slab<Client>,
+    links: &mut Slab<Link>,
+    cx: &mut Context,
+    ring: &mut R,
+) {
     for _ in 0..cx.held.len() {
-        let Some((key, stamp)) = cx.held.pop_front() else { break };
-        let Some(client) = clients.get_mut(key).filter(|client| client.state.stamp == stamp) else { continue };
+        let Some((key, stamp)) = cx.held.pop_front() else {
+            break;
+        };
+        let Some(client) = clients
+            .get_mut(key)
+            .filter(|client| client.state.stamp == stamp)
+        else {
+            continue;
+        };
         let Client { http, state, .. } = client;
-        let Some(mut exchange) = state.exchange.take() else { continue };
+        let Some(mut exchange) = state.exchange.take() else {
+            continue;
+        };
         let Some(held) = exchange.held.take() else {
             state.exchange = Some(exchange);
             continue;
@@ -317,7 +384,12 @@ pub fn retry_held<R: Verbs>(clients: &mut Slab<Client>, links: &mut Slab<Link>, 
 pub fn cancel(orphan: Orphan, links: &mut Slab<Link>, cx: &mut Context) {
     if let Some((link, stream)) = orphan {
         if let Some((session, out)) = links.get_mut(link).and_then(Link::session) {
-            session.reset(stream, ResetCode::Cancelled, "the client's side is over", out);
+            session.reset(
+                stream,
+                ResetCode::Cancelled,
+                "the client's side is over",
+                out,
+            );
         }
         relay::mark(links, link, cx);
     }
@@ -329,7 +401,12 @@ mod tests {
 
     #[test]
     fn our_names_are_recognised_in_any_spelling() {
-        for name in ["Tidegate-Client-Id", "tidegate_client_id", "TIDEGATE-AUTH", "tidegate-anything"] {
+        for name in [
+            "Tidegate-Client-Id",
+            "tidegate_client_id",
+            "TIDEGATE-AUTH",
+            "tidegate-anything",
+        ] {
             assert!(is_ours(name.as_bytes()), "{name}");
         }
         for name in ["Tidegate", "X-Tidegate-Auth", "Tidegates-Auth", "Host"] {

@@ -2,8 +2,8 @@
 
 use crate::observe::access::Record;
 use crate::wire::Field;
-use crate::wire::http1::{self, Framing};
 use crate::wire::Put;
+use crate::wire::http1::{self, Framing};
 use crate::wire::relay::{Body, ResponseHead, StreamId};
 use slab::Slab;
 use std::time::Duration;
@@ -35,10 +35,19 @@ fn is_dropped(name: &[u8], body: Body) -> bool {
 /// A response head, interim or final.
 pub fn head(client: &mut Client, stream: StreamId, head: &ResponseHead<'_>, cx: &mut Context) {
     let Client { http, state, .. } = client;
-    let Some(exchange) = state.exchange.as_mut().filter(|exchange| exchange.is_on(stream)) else { return };
+    let Some(exchange) = state
+        .exchange
+        .as_mut()
+        .filter(|exchange| exchange.is_on(stream))
+    else {
+        return;
+    };
     let out = state.out.get_or_insert_with(|| cx.outgoing(state.layout));
     let id = exchange.id;
-    let ours = Field { name: b"Tidegate-Request-Id", value: &id };
+    let ours = Field {
+        name: b"Tidegate-Request-Id",
+        value: &id,
+    };
     let body = head.body;
     let mut fields = head.fields.filter(|field| !is_dropped(field.name, body));
     if head.interim {
@@ -50,7 +59,13 @@ pub fn head(client: &mut Client, stream: StreamId, head: &ResponseHead<'_>, cx: 
             Body::Length(n) => Framing::Length(n),
             Body::Unknown => Framing::Chunked,
         };
-        http.send_head(out, head.status, head.reason, &mut fields.chain([ours]), framing);
+        http.send_head(
+            out,
+            head.status,
+            head.reason,
+            &mut fields.chain([ours]),
+            framing,
+        );
     }
     cx.mark_client(state);
 }
@@ -58,7 +73,11 @@ pub fn head(client: &mut Client, stream: StreamId, head: &ResponseHead<'_>, cx: 
 /// Body bytes of a response. Gives back how many are done with: credit for the stream.
 pub fn data(client: &mut Client, stream: StreamId, bytes: &[u8], cx: &mut Context) -> usize {
     let Client { http, state, .. } = client;
-    let Some(exchange) = state.exchange.as_mut().filter(|exchange| exchange.is_on(stream)) else {
+    let Some(exchange) = state
+        .exchange
+        .as_mut()
+        .filter(|exchange| exchange.is_on(stream))
+    else {
         return bytes.len();
     };
     exchange.body_out += bytes.len() as u64;
@@ -78,7 +97,9 @@ pub fn data(client: &mut Client, stream: StreamId, bytes: &[u8], cx: &mut Contex
 /// Moves waiting bytes into staging: called when the client's last send is complete. Gives back the stream's credit.
 pub fn refill(client: &mut Client, links: &mut Slab<Link>, cx: &mut Context) {
     let Client { http, state, .. } = client;
-    let Some(exchange) = state.exchange.as_mut() else { return };
+    let Some(exchange) = state.exchange.as_mut() else {
+        return;
+    };
     let backlog = exchange.backlog();
     if backlog > 0 {
         let out = state.out.get_or_insert_with(|| cx.outgoing(state.layout));
@@ -86,7 +107,10 @@ pub fn refill(client: &mut Client, links: &mut Slab<Link>, cx: &mut Context) {
         if moved == 0 {
             return;
         }
-        http.send_data(out, &exchange.waiting[exchange.waiting_at..exchange.waiting_at + moved]);
+        http.send_data(
+            out,
+            &exchange.waiting[exchange.waiting_at..exchange.waiting_at + moved],
+        );
         exchange.waiting_at += moved;
         cx.buffered -= moved;
         // The front is dropped only when it is the larger half: each byte is moved at most once more.
@@ -117,20 +141,38 @@ pub fn end(
     trailers: &mut dyn Iterator<Item = Field<'_>>,
     cx: &mut Context,
 ) -> Orphan {
-    let exchange = client.state.exchange.as_mut().filter(|exchange| exchange.is_on(stream))?;
+    let exchange = client
+        .state
+        .exchange
+        .as_mut()
+        .filter(|exchange| exchange.is_on(stream))?;
     if exchange.backlog() > 0 {
-        exchange.end = Some(trailers.map(|f| (f.name.to_vec(), f.value.to_vec())).collect());
+        exchange.end = Some(
+            trailers
+                .map(|f| (f.name.to_vec(), f.value.to_vec()))
+                .collect(),
+        );
         return None;
     }
     finish(client, trailers, cx)
 }
 
-fn finish(client: &mut Client, trailers: &mut dyn Iterator<Item = Field<'_>>, cx: &mut Context) -> Orphan {
+fn finish(
+    client: &mut Client,
+    trailers: &mut dyn Iterator<Item = Field<'_>>,
+    cx: &mut Context,
+) -> Orphan {
     let Client { http, state, .. } = client;
     let out = state.out.get_or_insert_with(|| cx.outgoing(state.layout));
     if !http.response_started() || !http.send_end(out, trailers) {
         // The upstream promised more than it sent, or ended before any head.
-        return fail(http, state, Fault::UpstreamBroken, "the answer was cut short", cx);
+        return fail(
+            http,
+            state,
+            Fault::UpstreamBroken,
+            "the answer was cut short",
+            cx,
+        );
     }
     let exchange = state.exchange.as_mut()?;
     let stream = exchange.stream.take();
@@ -162,7 +204,13 @@ pub fn reset(client: &mut Client, fault: Fault, detail: &str, cx: &mut Context) 
 }
 
 /// Answers with a fault: a problem document, or a cut when an answer is already on its way.
-pub fn fail(http: &mut http1::Server, state: &mut State, fault: Fault, detail: &str, cx: &mut Context) -> Orphan {
+pub fn fail(
+    http: &mut http1::Server,
+    state: &mut State,
+    fault: Fault,
+    detail: &str,
+    cx: &mut Context,
+) -> Orphan {
     let row = fault.row();
     cx.stats.errors.add(row.code);
     if state.exchange.is_none() {
@@ -181,15 +229,24 @@ pub fn fail(http: &mut http1::Server, state: &mut State, fault: Fault, detail: &
     fault::write_body(row, detail, exchange.id(), &mut body);
     exchange.status = row.status;
     exchange.body_out = body.len() as u64;
-    let field = |name: &'static str, value: &'static str| Field { name: name.as_bytes(), value: value.as_bytes() };
+    let field = |name: &'static str, value: &'static str| Field {
+        name: name.as_bytes(),
+        value: value.as_bytes(),
+    };
     let retry = [b'0' + row.retry_after];
     let fields = [
         field("Content-Type", "application/problem+json"),
         field("Cache-Control", "no-store"),
         field("Tidegate-Error", row.code),
-        Field { name: b"Tidegate-Request-Id", value: &id },
+        Field {
+            name: b"Tidegate-Request-Id",
+            value: &id,
+        },
     ];
-    let retry_after = (row.retry_after > 0).then_some(Field { name: b"Retry-After", value: &retry });
+    let retry_after = (row.retry_after > 0).then_some(Field {
+        name: b"Retry-After",
+        value: &retry,
+    });
     if row.close {
         http.close_after_response();
     }
@@ -215,7 +272,9 @@ pub fn fail(http: &mut http1::Server, state: &mut State, fault: Fault, detail: &
 
 /// Counts and logs the exchange, and puts it away.
 pub fn close_exchange(state: &mut State, fault: Option<Fault>, cx: &mut Context) {
-    let Some(exchange) = state.exchange.take() else { return };
+    let Some(exchange) = state.exchange.take() else {
+        return;
+    };
     let took = cx.now.saturating_duration_since(exchange.started);
     if exchange.status == CLIENT_GONE {
         cx.stats.requests_aborted += 1;
@@ -223,27 +282,52 @@ pub fn close_exchange(state: &mut State, fault: Option<Fault>, cx: &mut Context)
         cx.stats.count_response(exchange.status);
     }
     cx.stats.request_time.add(took.as_micros() as u64);
-    if cx.plan.access.wants(exchange.status, exchange.id[31].into()) {
+    if cx
+        .plan
+        .access
+        .wants(exchange.status, exchange.id[31].into())
+    {
         write_line(state, &exchange, fault, took, cx);
     }
     cx.recycle_exchange(exchange);
 }
 
 /// Hands a record to the access log's thread.
-fn write_line(state: &State, exchange: &Exchange, fault: Option<Fault>, took: Duration, cx: &mut Context) {
-    let (method, target) = exchange.line.split_at(exchange.method_len.min(exchange.line.len()));
+fn write_line(
+    state: &State,
+    exchange: &Exchange,
+    fault: Option<Fault>,
+    took: Duration,
+    cx: &mut Context,
+) {
+    let (method, target) = exchange
+        .line
+        .split_at(exchange.method_len.min(exchange.line.len()));
     let target = target.strip_prefix(b" ").unwrap_or(target);
     let site = cx.site_name(exchange.site);
     let began_us = cx.unix_us().saturating_sub(took.as_micros() as i64);
-    let mut record = Record::new(began_us, exchange.id(), state.peer.ip().to_canonical(), site, method, target);
-    let upstream_error = if exchange.status >= 500 { Who::Upstream.name() } else { "" };
+    let mut record = Record::new(
+        began_us,
+        exchange.id(),
+        state.peer.ip().to_canonical(),
+        site,
+        method,
+        target,
+    );
+    let upstream_error = if exchange.status >= 500 {
+        Who::Upstream.name()
+    } else {
+        ""
+    };
     record.status = exchange.status;
     record.code = fault.map_or("", |fault| fault.row().code);
     record.who = fault.map_or(upstream_error, |fault| fault.row().who.name());
     record.bytes_in = exchange.body_in;
     record.bytes_out = exchange.body_out;
     record.duration_us = took.as_micros() as u64;
-    record.client_id = Some(exchange.client_id()).filter(|id| !id.is_empty()).map(Into::into);
+    record.client_id = Some(exchange.client_id())
+        .filter(|id| !id.is_empty())
+        .map(Into::into);
     record.connector = cx.connector_name(exchange.connector);
     if let Some(log) = &cx.access
         && !log.send(record)

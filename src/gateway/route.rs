@@ -29,9 +29,16 @@ pub fn site(snapshot: &Snapshot, sni: Option<&str>, host: &[u8]) -> Result<u32, 
 /// Removes `:port`; keeps an IPv6 literal's brackets.
 fn without_port(host: &[u8]) -> &[u8] {
     match memchr::memrchr(b':', host) {
-        Some(colon) if host[colon + 1..].iter().all(u8::is_ascii_digit) && !host[..colon].ends_with(b":") => {
+        Some(colon)
+            if host[colon + 1..].iter().all(u8::is_ascii_digit)
+                && !host[..colon].ends_with(b":") =>
+        {
             // `[::1]` has colons of its own: only one behind the bracket is a port's.
-            if host.first() == Some(&b'[') && !host[..colon].ends_with(b"]") { host } else { &host[..colon] }
+            if host.first() == Some(&b'[') && !host[..colon].ends_with(b"]") {
+                host
+            } else {
+                &host[..colon]
+            }
         }
         _ => host,
     }
@@ -83,9 +90,19 @@ mod tests {
         let sites = snapshot(&[("a", &["a.example"]), ("b", &["*.b.example"])]);
         assert_eq!(site(&sites, Some("a.example"), b"A.example:8443"), Ok(0));
         assert_eq!(site(&sites, None, b"x.b.example"), Ok(1));
-        assert_eq!(site(&sites, Some("a.example"), b"x.b.example"), Err(Fault::Misdirected));
-        assert_eq!(site(&sites, Some("c.example"), b"c.example"), Err(Fault::Misdirected));
-        assert_eq!(site(&sites, None, b"b.example"), Err(Fault::Misdirected), "the suffix needs a label before it");
+        assert_eq!(
+            site(&sites, Some("a.example"), b"x.b.example"),
+            Err(Fault::Misdirected)
+        );
+        assert_eq!(
+            site(&sites, Some("c.example"), b"c.example"),
+            Err(Fault::Misdirected)
+        );
+        assert_eq!(
+            site(&sites, None, b"b.example"),
+            Err(Fault::Misdirected),
+            "the suffix needs a label before it"
+        );
         assert_eq!(site(&sites, None, &[b'a'; 300]), Err(Fault::Misdirected));
     }
 

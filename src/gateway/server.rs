@@ -49,7 +49,12 @@ pub fn run(path: &Path) -> ExitCode {
 /// Builds what all shards share.
 fn plan(config: &GatewayConfig) -> Result<Plan, String> {
     let verifier = Arc::new(tls::verifier::PossessionOnly::new());
-    let mut server_tls = clients_config(&config.tls, &config.sni, config.ticket_keys.as_deref(), verifier)?;
+    let mut server_tls = clients_config(
+        &config.tls,
+        &config.sni,
+        config.ticket_keys.as_deref(),
+        verifier,
+    )?;
     tls::prepare_server_config(&mut server_tls);
     let mut relay_tls = relay_config(&config.tls, &config.connector_ca)?;
     tls::prepare_server_config(&mut relay_tls);
@@ -62,7 +67,11 @@ fn plan(config: &GatewayConfig) -> Result<Plan, String> {
         server_tls: Arc::new(server_tls),
         relay_tls: Arc::new(relay_tls),
         site_names: config.sites.iter().map(|site| site.name.clone()).collect(),
-        site_connectors: config.sites.iter().map(|site| site.connectors.clone()).collect(),
+        site_connectors: config
+            .sites
+            .iter()
+            .map(|site| site.connectors.clone())
+            .collect(),
         http: http1::Limits {
             head_bytes: limits.head_kib * 1024,
             header_count: limits.headers,
@@ -87,6 +96,7 @@ fn plan(config: &GatewayConfig) -> Result<Plan, String> {
 
 fn serve(config: &GatewayConfig) -> Result<(), String> {
     let plan = Arc::new(plan(config)?);
+    let admin = process::bind_admin(config.admin)?;
     let registry = Registry::new(&config.sites);
     let published = Arc::new(Published::from_arc(registry.current()));
     let registry = Arc::new(Mutex::new(registry));
@@ -101,27 +111,51 @@ fn serve(config: &GatewayConfig) -> Result<(), String> {
     let incarnations = Arc::new(Mutex::new(Incarnations::new()));
 
     let fleet = {
-        let (plan, published, config, registry) = (plan.clone(), published.clone(), config.clone(), registry.clone());
+        let (plan, published, config, registry) = (
+            plan.clone(),
+            published.clone(),
+            config.clone(),
+            registry.clone(),
+        );
         let access = access.clone();
-        fleet::start("gateway", usize::from(plan.shards), MESH_QUEUE, move |ring, start| {
-            let names = registry.clone();
-            let shared = Arc::new(Shared {
-                incarnations: incarnations.clone(),
-                shards: start.siblings,
-                control: control.clone(),
-                names: Box::new(move |id| {
-                    names.lock().map_or(u32::MAX, |mut registry| registry.connector_index(id))
-                }),
-            });
-            let (index, access) = (start.index as u16, access.clone());
-            let cx = Context::new(plan.clone(), index, ring.now(), published.clone(), access, fastrand::u64(..));
-            let mut gateway = Gateway::new(cx, shared, start.receiver);
-            listen(ring, &config, &mut gateway)?;
-            Ok(gateway)
-        })?
+        fleet::start(
+            "gateway",
+            usize::from(plan.shards),
+            MESH_QUEUE,
+            move |ring, start| {
+                let names = registry.clone();
+                let shared = Arc::new(Shared {
+                    incarnations: incarnations.clone(),
+                    shards: start.siblings,
+                    control: control.clone(),
+                    names: Box::new(move |id| {
+                        names
+                            .lock()
+                            .map_or(u32::MAX, |mut registry| registry.connector_index(id))
+                    }),
+                });
+                let (index, access) = (start.index as u16, access.clone());
+                let cx = Context::new(
+                    plan.clone(),
+                    index,
+                    ring.now(),
+                    published.clone(),
+                    access,
+                    fastrand::u64(..),
+                );
+                let mut gateway = Gateway::new(cx, shared, start.receiver);
+                listen(ring, &config, &mut gateway)?;
+                Ok(gateway)
+            },
+        )?
     };
     let shards = fleet.senders.clone();
-    let judged = (registry.clone(), published.clone(), plan.clone(), shards.clone());
+    let judged = (
+        registry.clone(),
+        published.clone(),
+        plan.clone(),
+        shards.clone(),
+    );
     std::thread::Builder::new()
         .name("control".into())
         .spawn(move || {
@@ -136,8 +170,12 @@ fn serve(config: &GatewayConfig) -> Result<(), String> {
         name = config.name, instance = config.instance, shards = plan.shards,
         clients = ?config.listen_clients, relay = ?config.listen_relay, admin = ?config.admin, "ready"
     );
-    let source = Arc::new(Source { shards: shards.clone(), published, expiry: Expiry::of_file(&config.tls.certificate).unwrap_or_default() });
-    process::admin_until_signal(config.admin, source)?;
+    let source = Arc::new(Source {
+        shards: shards.clone(),
+        published,
+        expiry: Expiry::of_file(&config.tls.certificate).unwrap_or_default(),
+    });
+    process::admin_until_signal(admin, source)?;
     tracing::info!(seconds = DRAIN.as_secs(), "draining");
     for shard in &shards {
         let _ = shard.send(Message::Drain(Instant::now() + DRAIN));
@@ -147,10 +185,21 @@ fn serve(config: &GatewayConfig) -> Result<(), String> {
 
 /// Opens this shard's listeners.
 fn listen(ring: &mut Ring, config: &GatewayConfig, gateway: &mut Gateway) -> Result<(), String> {
-    let clients = ListenOptions { reuse_port: true, backlog: BACKLOG, direct: true, user_timeout: CLIENT_USER_TIMEOUT };
-    let links = ListenOptions { direct: false, user_timeout: LINK_USER_TIMEOUT, ..clients.clone() };
+    let clients = ListenOptions {
+        reuse_port: true,
+        backlog: BACKLOG,
+        direct: true,
+        user_timeout: CLIENT_USER_TIMEOUT,
+    };
+    let links = ListenOptions {
+        direct: false,
+        user_timeout: LINK_USER_TIMEOUT,
+        ..clients.clone()
+    };
     let mut open = |address: SocketAddr, options: &ListenOptions| {
-        ring.listen(address, options).map(|(id, _)| id).map_err(|e| format!("cannot listen on {address}: {e}"))
+        ring.listen(address, options)
+            .map(|(id, _)| id)
+            .map_err(|e| format!("cannot listen on {address}: {e}"))
     };
     for address in &config.listen_clients {
         gateway.clients_on(open(*address, &clients)?);
@@ -169,14 +218,27 @@ fn judge(
     plan: &Plan,
     shards: &[Sender<Message>],
 ) {
-    let Publication { site, connector, hash, document, reply_to } = publication;
+    let Publication {
+        site,
+        connector,
+        hash,
+        document,
+        reply_to,
+    } = publication;
     let site = &plan.site_names[site as usize];
-    let Ok(mut registry) = registry.lock() else { return };
+    let Ok(mut registry) = registry.lock() else {
+        return;
+    };
     let outcome = registry.publish(site, &connector, hash, &document);
     drop(registry);
     let (accepted, text) = match outcome {
         Ok(snapshot) => {
-            tracing::info!(site, connector, snapshot = snapshot.number, "settings accepted");
+            tracing::info!(
+                site,
+                connector,
+                snapshot = snapshot.number,
+                "settings accepted"
+            );
             published.set(snapshot);
             for shard in shards {
                 let _ = shard.send(Message::Snapshot);
@@ -190,7 +252,13 @@ fn judge(
     };
     let (shard, link, stamp) = reply_to;
     if let Some(shard) = shards.get(usize::from(shard)) {
-        let _ = shard.send(Message::Published { link, stamp, hash, accepted, text });
+        let _ = shard.send(Message::Published {
+            link,
+            stamp,
+            hash,
+            accepted,
+            text,
+        });
     }
 }
 
@@ -203,7 +271,10 @@ struct Source {
 
 impl process::Source for Source {
     fn ask(&self, reply: &mpsc::SyncSender<ShardStats>) -> usize {
-        self.shards.iter().filter(|shard| shard.send(Message::Stats(reply.clone())).is_ok()).count()
+        self.shards
+            .iter()
+            .filter(|shard| shard.send(Message::Stats(reply.clone())).is_ok())
+            .count()
     }
 
     /// A gateway is ready when it takes requests; what has no connector is answered so.
@@ -222,6 +293,8 @@ impl process::Source for Source {
             labels: vec![("site", site.name.clone())],
             value: if site.published { 1.0 } else { 0.0 },
         });
-        published.chain(self.expiry.iter().map(Gauge::certificate_expiry)).collect()
+        published
+            .chain(self.expiry.iter().map(Gauge::certificate_expiry))
+            .collect()
     }
 }

@@ -30,7 +30,13 @@ pub enum Message {
     /// A link that another shard accepted and that belongs here.
     Adopt(Box<Moving>),
     /// The control plane's verdict on settings that came over a link of this shard.
-    Published { link: usize, stamp: u32, hash: [u8; 32], accepted: bool, text: String },
+    Published {
+        link: usize,
+        stamp: u32,
+        hash: [u8; 32],
+        accepted: bool,
+        text: String,
+    },
     /// A newer link took this one's place.
     Retire { link: usize, stamp: u32 },
     /// Copies the counters out.
@@ -99,7 +105,10 @@ impl Gateway {
     }
 
     fn owner(&self, socket: SocketId) -> Owner {
-        self.owners.get(socket.index as usize).copied().unwrap_or(Owner::Nobody)
+        self.owners
+            .get(socket.index as usize)
+            .copied()
+            .unwrap_or(Owner::Nobody)
     }
 
     fn own(&mut self, socket: SocketId, owner: Owner) {
@@ -156,7 +165,11 @@ impl Gateway {
             armed: None,
             drained: 0,
         };
-        self.clients.insert(Client { tls, http: http1::Server::new(plan.http), state });
+        self.clients.insert(Client {
+            tls,
+            http: http1::Server::new(plan.http),
+            state,
+        });
         self.own(socket, Owner::Client(key));
         ring.receive(socket, Receive::Small);
         if let Some(client) = self.clients.get_mut(key) {
@@ -166,7 +179,9 @@ impl Gateway {
     }
 
     fn accept_link<R: Verbs>(&mut self, ring: &mut R, socket: SocketId, peer: SocketAddr) {
-        let Ok(tls) = tls::Connection::server(&self.cx.plan.relay_tls) else { return ring.abort(socket) };
+        let Ok(tls) = tls::Connection::server(&self.cx.plan.relay_tls) else {
+            return ring.abort(socket);
+        };
         if self.links.len() >= links::LINKS_MAX || self.draining.is_some() {
             return ring.abort(socket);
         }
@@ -214,8 +229,12 @@ impl Gateway {
     // clients
 
     fn client_received<R: Verbs>(&mut self, ring: &mut R, key: usize, mut buf: RecvBuf) {
-        let Gateway { clients, links, cx, .. } = self;
-        let Some(client) = clients.get_mut(key) else { return };
+        let Gateway {
+            clients, links, cx, ..
+        } = self;
+        let Some(client) = clients.get_mut(key) else {
+            return;
+        };
         cx.mark_client(&mut client.state);
         cx.stats.client_bytes_in += buf.len() as u64;
         let mut used = 0;
@@ -254,7 +273,9 @@ impl Gateway {
     }
 
     fn client_tls_failed<R: Verbs>(&mut self, ring: &mut R, key: usize, error: &tls::TlsError) {
-        let Some(client) = self.clients.get_mut(key) else { return };
+        let Some(client) = self.clients.get_mut(key) else {
+            return;
+        };
         let handshake = client.state.phase == Phase::Handshake;
         if handshake {
             self.cx.stats.handshakes_failed += 1;
@@ -273,14 +294,18 @@ impl Gateway {
     /// FIN or close_notify.
     fn client_finished<R: Verbs>(&mut self, ring: &mut R, key: usize) {
         let half_close = self.cx.plan.half_close;
-        let Some(Client { http, state, .. }) = self.clients.get_mut(key) else { return };
+        let Some(Client { http, state, .. }) = self.clients.get_mut(key) else {
+            return;
+        };
         state.finished = true;
         match state.phase {
             Phase::Handshake => self.drop_client(ring, key, true),
             Phase::Draining => self.drop_client(ring, key, true),
             Phase::Closing | Phase::Broken => {}
             Phase::Open => match &state.exchange {
-                Some(exchange) if half_close && exchange.request_done => http.close_after_response(),
+                Some(exchange) if half_close && exchange.request_done => {
+                    http.close_after_response()
+                }
                 Some(_) => {
                     self.cx.stats.ended_reset += 1;
                     self.drop_client(ring, key, false);
@@ -328,7 +353,9 @@ impl Gateway {
 
     fn client_sent<R: Verbs>(&mut self, ring: &mut R, key: usize, buf: Vec<u8>) {
         self.cx.recycle(buf);
-        let Some(client) = self.clients.get_mut(key) else { return };
+        let Some(client) = self.clients.get_mut(key) else {
+            return;
+        };
         client.state.progress = self.cx.now;
         response::refill(client, &mut self.links, &mut self.cx);
         self.cx.mark_client(&mut client.state);
@@ -338,7 +365,9 @@ impl Gateway {
     /// Sends what is staged, moves the connection's phase on, and sets its deadline.
     fn flush_client<R: Verbs>(&mut self, ring: &mut R, key: usize) {
         let Gateway { clients, cx, .. } = self;
-        let Some(client) = clients.get_mut(key) else { return };
+        let Some(client) = clients.get_mut(key) else {
+            return;
+        };
         client.state.dirty = false;
         let socket = client.state.socket;
         if !ring.send_in_flight(socket) {
@@ -370,14 +399,18 @@ impl Gateway {
         if !ring.send_in_flight(socket) {
             match client.state.phase {
                 Phase::Broken => return self.drop_client(ring, key, true),
-                Phase::Closing if client.state.finished => return self.drop_client(ring, key, true),
+                Phase::Closing if client.state.finished => {
+                    return self.drop_client(ring, key, true);
+                }
                 Phase::Closing => {
                     ring.shutdown_write(socket);
                     client.state.phase = Phase::Draining;
                     client.state.progress = cx.now;
                     request::read(&mut client.state, Receive::Small, ring);
                 }
-                Phase::Draining if client.state.drained > DRAIN_BYTES => return self.drop_client(ring, key, false),
+                Phase::Draining if client.state.drained > DRAIN_BYTES => {
+                    return self.drop_client(ring, key, false);
+                }
                 _ => {}
             }
         }
@@ -386,19 +419,27 @@ impl Gateway {
 
     fn arm_client<R: Verbs>(&mut self, ring: &mut R, key: usize) {
         let Gateway { clients, cx, .. } = self;
-        let Some(client) = clients.get_mut(key) else { return };
+        let Some(client) = clients.get_mut(key) else {
+            return;
+        };
         let sending = ring.send_in_flight(client.state.socket);
         if let Some(at) = client.deadline(&cx.plan.timeouts, sending)
             && client.state.armed.is_none_or(|armed| at < armed)
         {
             client.state.armed = Some(at);
-            cx.wheel.insert(at, u64::from(client.state.stamp) << 31 | key as u64);
+            cx.wheel
+                .insert(at, u64::from(client.state.stamp) << 31 | key as u64);
         }
     }
 
     fn client_due<R: Verbs>(&mut self, ring: &mut R, key: usize, stamp: u32) {
-        let Gateway { clients, links, cx, .. } = self;
-        let Some(client) = clients.get_mut(key).filter(|client| client.state.stamp & STAMP_BITS == stamp) else {
+        let Gateway {
+            clients, links, cx, ..
+        } = self;
+        let Some(client) = clients
+            .get_mut(key)
+            .filter(|client| client.state.stamp & STAMP_BITS == stamp)
+        else {
             return;
         };
         if client.state.armed.is_some_and(|armed| armed > cx.now) {
@@ -407,7 +448,9 @@ impl Gateway {
         }
         client.state.armed = None;
         let sending = ring.send_in_flight(client.state.socket);
-        let due = client.deadline(&cx.plan.timeouts, sending).is_some_and(|at| at <= cx.now);
+        let due = client
+            .deadline(&cx.plan.timeouts, sending)
+            .is_some_and(|at| at <= cx.now);
         if !due {
             return self.arm_client(ring, key);
         }
@@ -417,7 +460,9 @@ impl Gateway {
                 cx.stats.handshakes_failed += 1;
                 return self.drop_client(ring, key, false);
             }
-            Phase::Closing | Phase::Draining | Phase::Broken => return self.drop_client(ring, key, false),
+            Phase::Closing | Phase::Draining | Phase::Broken => {
+                return self.drop_client(ring, key, false);
+            }
             Phase::Open if sending => {
                 cx.stats.ended_body_timeout += 1;
                 return self.drop_client(ring, key, false);
@@ -430,7 +475,9 @@ impl Gateway {
                     (Fault::RequestTimeout, "the request's body stopped coming")
                 }
                 Some(_) => (Fault::UpstreamTimeout, "no answer in time"),
-                None if state.head_since.is_some() => (Fault::RequestTimeout, "the request's head came too slowly"),
+                None if state.head_since.is_some() => {
+                    (Fault::RequestTimeout, "the request's head came too slowly")
+                }
                 None => {
                     state.phase = Phase::Closing;
                     cx.mark_client(state);
@@ -445,7 +492,9 @@ impl Gateway {
     // links
 
     fn link_received<R: Verbs>(&mut self, ring: &mut R, key: usize, mut buf: RecvBuf) {
-        let Some(link) = self.links.get_mut(key) else { return };
+        let Some(link) = self.links.get_mut(key) else {
+            return;
+        };
         if link.state.phase == relay::Phase::Moving {
             link.state.unread.extend_from_slice(&buf);
             return;
@@ -455,8 +504,16 @@ impl Gateway {
     }
 
     fn link_input<R: Verbs>(&mut self, ring: &mut R, key: usize, input: &mut [u8]) {
-        let Gateway { clients, links, cx, shared, .. } = self;
-        let Some(link) = links.get_mut(key) else { return };
+        let Gateway {
+            clients,
+            links,
+            cx,
+            shared,
+            ..
+        } = self;
+        let Some(link) = links.get_mut(key) else {
+            return;
+        };
         cx.mark_link(&mut link.state);
         let outcome = links::input(link, input, clients, cx, shared);
         match outcome {
@@ -475,7 +532,9 @@ impl Gateway {
 
     /// Streams whose queue ran empty: their clients are read again.
     fn resume_drained<R: Verbs>(&mut self, ring: &mut R, key: usize) {
-        let Some(link) = self.links.get_mut(key) else { return };
+        let Some(link) = self.links.get_mut(key) else {
+            return;
+        };
         while let Some((_, token)) = link.session.poll_drained() {
             if let Some(client) = self.clients.get_mut(token as usize) {
                 request::resume(client, ring);
@@ -510,9 +569,20 @@ impl Gateway {
         }
         ring.close(link.state.socket);
         for (stream, token) in link.session.tokens() {
-            let on = |client: &&mut Client| client.state.exchange.as_ref().is_some_and(|e| e.is_on(stream));
+            let on = |client: &&mut Client| {
+                client
+                    .state
+                    .exchange
+                    .as_ref()
+                    .is_some_and(|e| e.is_on(stream))
+            };
             if let Some(client) = self.clients.get_mut(token as usize).filter(on) {
-                response::reset(client, Fault::ConnectorLost, "the link to the connector was lost", &mut self.cx);
+                response::reset(
+                    client,
+                    Fault::ConnectorLost,
+                    "the link to the connector was lost",
+                    &mut self.cx,
+                );
             }
         }
         self.cx.stats.links -= u64::from(ready);
@@ -520,7 +590,9 @@ impl Gateway {
 
     fn flush_link<R: Verbs>(&mut self, ring: &mut R, key: usize) {
         let Gateway { links, cx, .. } = self;
-        let Some(link) = links.get_mut(key) else { return };
+        let Some(link) = links.get_mut(key) else {
+            return;
+        };
         link.state.dirty = false;
         if let Err(error) = relay::flush(link, cx, ring) {
             return self.drop_link(ring, key, &error.text);
@@ -531,14 +603,22 @@ impl Gateway {
         let at = link.deadline();
         if link.state.armed.is_none_or(|armed| at < armed) {
             link.state.armed = Some(at);
-            cx.wheel.insert(at, TIMER_LINK | u64::from(link.state.stamp & STAMP_BITS) << 31 | key as u64);
+            cx.wheel.insert(
+                at,
+                TIMER_LINK | u64::from(link.state.stamp & STAMP_BITS) << 31 | key as u64,
+            );
         }
         self.resume_drained(ring, key);
     }
 
     fn link_due<R: Verbs>(&mut self, ring: &mut R, key: usize, stamp: u32) {
         let Gateway { links, cx, .. } = self;
-        let Some(link) = links.get_mut(key).filter(|link| link.state.stamp & STAMP_BITS == stamp) else { return };
+        let Some(link) = links
+            .get_mut(key)
+            .filter(|link| link.state.stamp & STAMP_BITS == stamp)
+        else {
+            return;
+        };
         if link.state.armed.is_some_and(|armed| armed > cx.now) {
             return;
         }
@@ -550,21 +630,35 @@ impl Gateway {
         if link.state.phase != relay::Phase::Ready {
             return self.drop_link(ring, key, "no READY in time");
         }
-        let Some((session, out)) = link.session() else { return };
+        let Some((session, out)) = link.session() else {
+            return;
+        };
         if let Err(error) = session.handle_timeout(cx.now, out) {
             self.drop_link(ring, key, &error.text);
         }
     }
 
     fn adopt<R: Verbs>(&mut self, ring: &mut R, moving: Moving) {
-        let Ok(socket) = ring.adopt(moving.fd) else { return };
-        let key = self.insert_link(moving.tls, moving.session, socket, moving.peer, relay::Phase::Hello);
-        let Some(link) = self.links.get_mut(key) else { return };
+        let Ok(socket) = ring.adopt(moving.fd) else {
+            return;
+        };
+        let key = self.insert_link(
+            moving.tls,
+            moving.session,
+            socket,
+            moving.peer,
+            relay::Phase::Hello,
+        );
+        let Some(link) = self.links.get_mut(key) else {
+            return;
+        };
         link.state.out = Some(self.cx.outgoing(link.tls.layout()));
         link.state.certificate_name = moving.certificate_name;
         ring.receive(socket, Receive::Large);
         match links::hello(link, moving.hello, &mut self.cx, &self.shared) {
-            links::Next::Ready => request::retry_held(&mut self.clients, &mut self.links, &mut self.cx, ring),
+            links::Next::Ready => {
+                request::retry_held(&mut self.clients, &mut self.links, &mut self.cx, ring)
+            }
             _ => relay::mark(&mut self.links, key, &mut self.cx),
         }
         let mut unread = moving.unread;
@@ -581,8 +675,18 @@ impl Gateway {
             // Read before the messages were.
             Message::Snapshot => {}
             Message::Adopt(moving) => self.adopt(ring, *moving),
-            Message::Published { link, stamp, hash, accepted, text } => {
-                if let Some(link) = self.links.get_mut(link).filter(|link| link.state.stamp == stamp) {
+            Message::Published {
+                link,
+                stamp,
+                hash,
+                accepted,
+                text,
+            } => {
+                if let Some(link) = self
+                    .links
+                    .get_mut(link)
+                    .filter(|link| link.state.stamp == stamp)
+                {
                     if let Some((session, out)) = link.session() {
                         session.send_published(hash, accepted, &text, out);
                     }
@@ -590,14 +694,26 @@ impl Gateway {
                 }
             }
             Message::Retire { link, stamp } => {
-                if self.links.get(link).is_some_and(|link| link.state.stamp == stamp) {
+                if self
+                    .links
+                    .get(link)
+                    .is_some_and(|link| link.state.stamp == stamp)
+                {
                     self.drop_link(ring, link, "replaced by a newer link of the same connector");
                 }
             }
             Message::Stats(reply) => {
                 self.cx.stats.stalled_bytes = self.cx.buffered as u64;
-                self.cx.stats.streams = self.links.iter().map(|(_, link)| u64::from(link.session.streams())).sum();
-                self.cx.stats.requests_open = self.clients.iter().filter(|(_, c)| c.state.exchange.is_some()).count() as u64;
+                self.cx.stats.streams = self
+                    .links
+                    .iter()
+                    .map(|(_, link)| u64::from(link.session.streams()))
+                    .sum();
+                self.cx.stats.requests_open = self
+                    .clients
+                    .iter()
+                    .filter(|(_, c)| c.state.exchange.is_some())
+                    .count() as u64;
                 self.cx.stats.requests_held = self.cx.held.len() as u64;
                 self.cx.stats.memory_charged = (self.cx.buffered + ring.stalled_bytes()) as u64;
                 let _ = reply.try_send(self.cx.stats.clone());
@@ -685,8 +801,17 @@ impl<R: Verbs> Service<R> for Gateway {
         self.cx.now = ring.now();
         self.tick(ring);
         match event {
-            Event::Accepted { listener, socket, peer } => {
-                match self.doors.iter().find(|(id, _)| *id == listener).map(|(_, door)| *door) {
+            Event::Accepted {
+                listener,
+                socket,
+                peer,
+            } => {
+                match self
+                    .doors
+                    .iter()
+                    .find(|(id, _)| *id == listener)
+                    .map(|(_, door)| *door)
+                {
                     Some(Door::Clients) => self.accept_client(ring, socket, peer),
                     Some(Door::Relay) => self.accept_link(ring, socket, peer),
                     None => ring.abort(socket),
@@ -705,9 +830,12 @@ impl<R: Verbs> Service<R> for Gateway {
                 }
                 Owner::Nobody => self.cx.recycle(buf),
             },
-            Event::PeerFinished { socket } | Event::PeerGone { socket } => match self.owner(socket) {
+            Event::PeerFinished { socket } | Event::PeerGone { socket } => match self.owner(socket)
+            {
                 Owner::Client(key) => self.client_finished(ring, key),
-                Owner::Link(key) => self.drop_link(ring, key, "the connector closed the connection"),
+                Owner::Link(key) => {
+                    self.drop_link(ring, key, "the connector closed the connection")
+                }
                 Owner::Nobody => {}
             },
             Event::Failed { socket, error } => match self.owner(socket) {
@@ -730,7 +858,9 @@ impl<R: Verbs> Service<R> for Gateway {
         self.cx.now = ring.now();
         self.tick(ring);
         if self.cx.refresh_snapshot() {
-            let Gateway { clients, links, cx, .. } = self;
+            let Gateway {
+                clients, links, cx, ..
+            } = self;
             request::retry_held(clients, links, cx, ring);
         }
         while let Some(message) = self.mesh.receive() {
@@ -748,10 +878,15 @@ impl<R: Verbs> Service<R> for Gateway {
         // Flushing may stage more (credit, faults, the next pipelined request): until nothing is dirty.
         loop {
             while let Some(key) = self.cx.resume.pop() {
-                let Gateway { clients, links, cx, .. } = self;
+                let Gateway {
+                    clients, links, cx, ..
+                } = self;
                 if let Some(Client { http, state, .. }) = clients.get_mut(key) {
                     request::plaintext(http, state, &[], links, cx, ring);
-                    if state.phase == Phase::Open && state.reading == Receive::Paused && http.held() == 0 {
+                    if state.phase == Phase::Open
+                        && state.reading == Receive::Paused
+                        && http.held() == 0
+                    {
                         request::read(state, Receive::Small, ring);
                     }
                 }

@@ -112,9 +112,11 @@ pub struct AdminServer {
     stop: Option<oneshot::Sender<()>>,
 }
 
-/// Binds, then serves from a thread of its own.
-pub fn start(address: SocketAddr, source: Arc<dyn AdminSource>) -> Result<AdminServer, String> {
-    let listener = bind(address)?;
+/// Serves a bound listener from a thread of its own.
+pub fn start(
+    listener: std::net::TcpListener,
+    source: Arc<dyn AdminSource>,
+) -> Result<AdminServer, String> {
     let address = listener
         .local_addr()
         .map_err(|error| format!("admin listener: {error}"))?;
@@ -304,7 +306,11 @@ mod tests {
     }
 
     fn start_with(source: impl AdminSource) -> AdminServer {
-        start("127.0.0.1:0".parse().unwrap(), Arc::new(source)).unwrap()
+        start(
+            bind("127.0.0.1:0".parse().unwrap()).unwrap(),
+            Arc::new(source),
+        )
+        .unwrap()
     }
 
     fn get(server: &AdminServer, path: &str) -> (u16, String) {

@@ -2,7 +2,7 @@
 
 use crate::control::config::Complaint;
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -90,16 +90,27 @@ impl<S: Source> AdminSource for Admin<S> {
     }
 }
 
+/// Binds the admin listener, before anything is started that would have to be taken back.
+pub fn bind_admin(address: Option<SocketAddr>) -> Result<Option<TcpListener>, String> {
+    address.map(admin::bind).transpose()
+}
+
 /// Serves admin until SIGTERM or SIGINT.
-pub fn admin_until_signal(address: Option<SocketAddr>, source: Arc<impl Source>) -> Result<(), String> {
-    let _admin = address.map(|address| admin::start(address, Arc::new(Admin(source)))).transpose()?;
+pub fn admin_until_signal(
+    listener: Option<TcpListener>,
+    source: Arc<impl Source>,
+) -> Result<(), String> {
+    let _admin = listener
+        .map(|listener| admin::start(listener, Arc::new(Admin(source))))
+        .transpose()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| format!("signal runtime: {error}"))?;
     runtime.block_on(async {
-        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-            .map_err(|error| format!("SIGTERM: {error}"))?;
+        let mut terminate =
+            tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+                .map_err(|error| format!("SIGTERM: {error}"))?;
         tokio::select! {
             _ = terminate.recv() => {}
             _ = tokio::signal::ctrl_c() => {}

@@ -48,7 +48,15 @@ where
             let (sender, receiver) = mesh::channel(queue, ring.waker());
             address_out.send(sender).map_err(|_| given_up())?;
             let siblings = siblings.recv().map_err(|_| given_up())?;
-            make(ring, Start { index, receiver, siblings }).map_err(io::Error::other)
+            make(
+                ring,
+                Start {
+                    index,
+                    receiver,
+                    siblings,
+                },
+            )
+            .map_err(io::Error::other)
         };
         let spec = ShardSpec {
             core: Some(index),
@@ -56,12 +64,17 @@ where
             ..ShardSpec::new(&format!("{name}-{index}"))
         };
         // Each start waits for its shard, and the shards wait for each other: so they start side by side.
-        let starter = thread::Builder::new().name("starter".into()).spawn(move || spec.run(build));
+        let starter = thread::Builder::new()
+            .name("starter".into())
+            .spawn(move || spec.run(build));
         starters.push(starter.map_err(|error| format!("no thread: {error}"))?);
         addresses.push(address);
         everybody.push(siblings_out);
     }
-    let senders: Vec<_> = addresses.iter().map_while(|address| address.recv().ok()).collect();
+    let senders: Vec<_> = addresses
+        .iter()
+        .map_while(|address| address.recv().ok())
+        .collect();
     if senders.len() == shards {
         for siblings in &everybody {
             let _ = siblings.send(senders.clone());
@@ -78,10 +91,16 @@ where
         }
     }
     // Of several, the one that is not merely another's consequence.
-    let first = wrong.iter().find(|text| !text.contains("another shard could not start")).or(wrong.first());
+    let first = wrong
+        .iter()
+        .find(|text| !text.contains("another shard could not start"))
+        .or(wrong.first());
     match first {
         Some(error) => Err(error.clone()),
-        None => Ok(Fleet { senders, shards: running }),
+        None => Ok(Fleet {
+            senders,
+            shards: running,
+        }),
     }
 }
 

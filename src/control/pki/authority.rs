@@ -36,7 +36,13 @@ impl Life {
             None => {
                 let days = validity.days.unwrap_or(default_days);
                 let span = days.checked_mul(86_400).map(Duration::seconds);
-                span.and_then(|span| now.checked_add(span))
+                // What is to be over is over at once, also for a clock that is read once a second.
+                let early = if days <= 0 {
+                    Duration::minutes(1)
+                } else {
+                    Duration::ZERO
+                };
+                span.and_then(|span| now.checked_add(span - early))
                     .ok_or(format!("--days {days} is out of range"))?
             }
         };

@@ -79,11 +79,8 @@ pub struct Server {
 
 #[derive(Debug, Clone, Args)]
 pub struct Connector {
-    /// The connector's id, as in connector.toml; `--id ID` says the same
-    #[arg(value_name = "ID", required_unless_present = "named")]
-    id: Option<String>,
-    #[arg(long = "id", id = "named", value_name = "ID", conflicts_with = "id", hide = true)]
-    named: Option<String>,
+    #[command(flatten)]
+    pub id: Id,
     #[command(flatten)]
     pub place: Place,
     #[command(flatten)]
@@ -92,11 +89,8 @@ pub struct Connector {
 
 #[derive(Debug, Clone, Args)]
 pub struct Client {
-    /// The client's name, usually the device's host name; `--name NAME` says the same
-    #[arg(value_name = "NAME", required_unless_present = "named")]
-    name: Option<String>,
-    #[arg(long = "name", id = "named", value_name = "NAME", conflicts_with = "name", hide = true)]
-    named: Option<String>,
+    #[command(flatten)]
+    pub name: Name,
     #[command(flatten)]
     pub place: Place,
     #[command(flatten)]
@@ -116,15 +110,71 @@ pub struct Revoke {
     pub dir: PathBuf,
 }
 
-impl Connector {
-    fn id(&self) -> &str {
-        self.id.as_deref().or(self.named.as_deref()).unwrap_or_default()
+/// A connector's id, as an argument or as a flag.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Id {
+    /// The connector's id, as in connector.toml; `--id ID` says the same
+    #[arg(value_name = "ID", required_unless_present = "id_flag")]
+    id: Option<String>,
+    #[arg(
+        long = "id",
+        id = "id_flag",
+        value_name = "ID",
+        conflicts_with = "id",
+        hide = true
+    )]
+    flag: Option<String>,
+}
+
+impl Id {
+    fn get(&self) -> &str {
+        self.id
+            .as_deref()
+            .or(self.flag.as_deref())
+            .unwrap_or_default()
     }
 }
 
-impl Client {
-    fn name(&self) -> &str {
-        self.name.as_deref().or(self.named.as_deref()).unwrap_or_default()
+impl From<&str> for Id {
+    fn from(id: &str) -> Self {
+        Self {
+            id: Some(id.into()),
+            flag: None,
+        }
+    }
+}
+
+/// A client's name, as an argument or as a flag.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Name {
+    /// The client's name, usually the device's host name; `--name NAME` says the same
+    #[arg(value_name = "NAME", required_unless_present = "name_flag")]
+    name: Option<String>,
+    #[arg(
+        long = "name",
+        id = "name_flag",
+        value_name = "NAME",
+        conflicts_with = "name",
+        hide = true
+    )]
+    flag: Option<String>,
+}
+
+impl Name {
+    fn get(&self) -> &str {
+        self.name
+            .as_deref()
+            .or(self.flag.as_deref())
+            .unwrap_or_default()
+    }
+}
+
+impl From<&str> for Name {
+    fn from(name: &str) -> Self {
+        Self {
+            name: Some(name.into()),
+            flag: None,
+        }
     }
 }
 
@@ -195,24 +245,24 @@ pub fn server(args: &Server) -> Result<Issued, String> {
 
 /// A connector's certificate.
 pub fn connector(args: &Connector) -> Result<Issued, String> {
-    check_stem("connector id", args.id())?;
+    check_stem("connector id", args.id.get())?;
     issue(
         &args.place,
         CA,
-        args.id(),
-        &Subject::connector(args.id()),
+        args.id.get(),
+        &Subject::connector(args.id.get()),
         &args.validity,
     )
 }
 
 /// A client's certificate.
 pub fn client(args: &Client) -> Result<Issued, String> {
-    check_stem("client name", args.name())?;
+    check_stem("client name", args.name.get())?;
     issue(
         &args.place,
         CLIENTS_CA,
-        args.name(),
-        &Subject::client(args.name()),
+        args.name.get(),
+        &Subject::client(args.name.get()),
         &args.validity,
     )
 }

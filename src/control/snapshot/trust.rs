@@ -329,7 +329,9 @@ fn explain(error: &Error) -> String {
         Error::RequiredEkuNotFoundContext(_) => {
             "the certificate is not for client authentication (extended key usage)".into()
         }
-        Error::InvalidSignatureForPublicKey => "a signature in the chain is wrong".into(),
+        Error::InvalidSignatureForPublicKey => {
+            "no published CA issued the certificate: a signature in the chain is wrong".into()
+        }
         Error::NameConstraintViolation => "a name is outside of what its CA may certify".into(),
         Error::MaximumPathBuildCallsExceeded
         | Error::MaximumPathDepthExceeded
