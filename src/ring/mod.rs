@@ -78,7 +78,7 @@ pub enum Event {
         socket: SocketId,
         buf: RecvBuf,
     },
-    /// FIN, after the last `Received`.
+    /// FIN, after the last `Received`. That the peer has gone altogether is noticed by the next send only.
     PeerFinished {
         socket: SocketId,
     },

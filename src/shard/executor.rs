@@ -20,10 +20,12 @@ use crate::ring::{self, CLOSE_PATIENCE, Event, Verbs};
 use glommio::io::BufferedFile;
 use glommio::{Latency, LocalExecutor, LocalExecutorBuilder, Placement, Shares};
 use std::any::Any;
+use std::cell::Cell;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -36,8 +38,9 @@ const BREATH_EVERY: Duration = Duration::from_millis(1);
 /// any (`run_task_queues` then says that there was nothing to run). On a loaded host a timer of 1 ms lost a wake-up for
 /// good in a thousand; `a_message_wakes_a_sleeping_shard` shows it. The loop gives way by itself instead.
 const PREEMPTION: Duration = Duration::from_secs(3_600);
-/// Registered memory of the executor's own ring, for file reads.
-const FILE_MEMORY: usize = 2 << 20;
+/// Memory of the executor's own three rings, for file reads. The kernel counts it for each of them, and for each shard,
+/// against RLIMIT_MEMLOCK; when it is used up, or could not be had, reads use ordinary memory.
+const FILE_MEMORY: usize = 512 << 10;
 
 /// What a shard runs: gateway's or connector's data path, over any ring.
 pub trait Service<R: Verbs> {
@@ -70,6 +73,26 @@ where
     .run(make)
 }
 
+/// The cores that this process may run on, from /proc/self/status; empty if it cannot be read. What systemd or a
+/// container takes away is not among them.
+pub fn usable_cores() -> Vec<usize> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let list = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    list.map(|list| parse_cores(list.trim()))
+        .unwrap_or_default()
+}
+
+/// Reads the kernel's list format, e.g. "0-3,8".
+fn parse_cores(list: &str) -> Vec<usize> {
+    let ranges = list.split(',').filter_map(|range| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        Some(first.parse().ok()?..=last.parse().ok()?)
+    });
+    ranges.flatten().collect()
+}
+
 /// How a shard is to be run.
 pub struct ShardSpec {
     /// Also the thread's name, of which the kernel keeps 15 bytes.
@@ -81,7 +104,7 @@ pub struct ShardSpec {
     pub on_exit: Option<OnExit>,
 }
 
-/// Is given the shard's name and how it ended.
+/// Is given the shard's name and how it ended. Not called for a shard that did not start: `run` says that.
 pub type OnExit = Box<dyn FnOnce(&str, &Result<(), ShardError>) + Send>;
 
 impl ShardSpec {
@@ -228,25 +251,46 @@ impl std::error::Error for StartError {}
 
 type Started = mpsc::SyncSender<Result<bool, StartFailure>>;
 
-/// The shard's thread. Whatever happens to the service ends here and is told; other shards go on.
-fn run_thread<S, F>(spec: ShardSpec, make: F, started: Started) -> Result<(), ShardError>
+/// The shard's thread. Whatever happens to the service, or to glommio, ends here and is told; other shards go on.
+fn run_thread<S, F>(mut spec: ShardSpec, make: F, started: Started) -> Result<(), ShardError>
+where
+    S: Service<Ring> + 'static,
+    F: FnOnce(&mut Ring) -> io::Result<S> + Send + 'static,
+{
+    let serving = Rc::new(Cell::new(false));
+    let on_exit = spec.on_exit.take();
+    let name = spec.name.clone();
+    // Unwind-safe: after a panic nothing is left but `serving`.
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        run_executor(spec, make, started, &serving)
+    }))
+    .unwrap_or_else(|panic| Err(ShardError::Panicked(panic_text(&*panic))));
+    if let (Some(on_exit), true) = (on_exit, serving.get()) {
+        on_exit(&name, &result);
+    }
+    result
+}
+
+fn run_executor<S, F>(
+    spec: ShardSpec,
+    make: F,
+    started: Started,
+    serving: &Rc<Cell<bool>>,
+) -> Result<(), ShardError>
 where
     S: Service<Ring> + 'static,
     F: FnOnce(&mut Ring) -> io::Result<S> + Send + 'static,
 {
     let (executor, pinned) = match executor(spec.core) {
         Ok(made) => made,
-        Err(error) => {
-            let _ = started.send(Err(StartFailure::Executor(error)));
-            return Ok(());
-        }
+        Err(text) => return give_up(started, StartFailure::Executor(text)),
     };
-    let ring = spec.ring;
-    let result = executor.run(async move {
+    let serving = serving.clone();
+    executor.run(async move {
         let shares = Shares::Static(SOCKET_SHARES);
         let queue = glommio::executor().create_task_queue(shares, Latency::NotImportant, "sockets");
         let shard = caught(async move {
-            let mut ring = match Ring::new(&ring) {
+            let mut ring = match Ring::new(&spec.ring) {
                 Ok(ring) => ring,
                 Err(error) => return give_up(started, StartFailure::Ring(error)),
             };
@@ -254,21 +298,16 @@ where
                 Ok(service) => service,
                 Err(error) => return give_up(started, StartFailure::Service(error)),
             };
+            serving.set(true);
             let _ = started.send(Ok(pinned)); // the starter waits for it
-            drop(started);
-            serve(&mut ring, &mut service)
-                .await
-                .map_err(ShardError::Ring)
+            let result = serve(&mut ring, &mut service).await;
+            result.map_err(ShardError::Ring)
         });
         match glommio::spawn_local_into(shard, queue) {
             Ok(task) => task.await,
             Err(error) => Err(ShardError::Ring(io::Error::other(error.to_string()))),
         }
-    });
-    if let Some(on_exit) = spec.on_exit {
-        on_exit(&spec.name, &result);
-    }
-    result
+    })
 }
 
 fn give_up(started: Started, cause: StartFailure) -> Result<(), ShardError> {

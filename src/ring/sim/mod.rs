@@ -10,6 +10,7 @@
 //! ```
 //! `shard::simulation` runs [`Service`](crate::shard::executor::Service)s that way.
 
+mod faults;
 mod socket;
 mod world;
 

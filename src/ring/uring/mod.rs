@@ -7,7 +7,7 @@
 //! ```text
 //! queue     submission, completion, arguments' lifetimes     accept    listeners: single-shot accepts, back-off
 //! slot      one socket's state; how an operation names it    transfer  receive and send
-//!                                                            ending    close, abort, detach, joining, give-back
+//! verbs     the trait, on top of all                         ending    close, abort, detach, joining, give-back
 //! ```
 //! Work per connection per turn is bounded by what is armed: one one-shot receive (64 KiB), or one multishot receive,
 //! which the kernel interrupts after 32 buffers (64 KiB); one send.
@@ -17,21 +17,19 @@ mod ending;
 pub(in crate::ring) mod queue;
 mod slot;
 mod transfer;
+mod verbs;
 mod waker;
 
 use super::buffers::Group;
 use super::probe::{self, Features};
 use super::sys;
-use super::{
-    CLOSE_PATIENCE, ConnectOptions, Event, ListenOptions, ListenerId, Receive, SocketId, Verbs,
-};
+use super::{CLOSE_PATIENCE, Event, SocketId, Verbs};
 use io_uring::types::Timespec;
 use io_uring::{cqueue, opcode, types};
 use queue::Queue;
-use slot::{File, Life, Op, Ops, Slot, Tag, entry};
+use slot::{File, Life, Op, Ops, Slot, Tag};
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -125,6 +123,7 @@ pub struct Ring {
     accepts: u16,
     /// Entries of the direct table that neither a socket nor an accept under way has.
     direct_free: u32,
+    direct_total: u32,
     /// Events found but not yet given: at most a few at a time.
     ready: VecDeque<Event>,
     /// Sockets that are closing, and until when they may; in that order, since all wait equally long.
@@ -153,13 +152,18 @@ impl Ring {
     pub fn new(config: &RingConfig) -> io::Result<Ring> {
         let features = probe::probe()?;
         let open_files = sys::raise_open_files()?;
-        let io = queue::build(config.submissions, config.completions, features.no_sqarray)?;
+        let io = queue::build(config.submissions, config.completions, features.no_sqarray)
+            .map_err(|error| failed("its queues", error))?;
         let direct = open_files
             .saturating_sub(PLAIN_DESCRIPTORS_MIN)
             .clamp(1, DIRECT_DESCRIPTORS_MAX)
             .min(config.direct_descriptors as u64) as u32;
-        io.submitter().register_files_sparse(direct)?;
-        let group = |id, (count, size)| Group::register(&io, id, count, size);
+        io.submitter()
+            .register_files_sparse(direct)
+            .map_err(|error| failed("its table of direct descriptors", error))?;
+        let group = |id, (count, size)| {
+            Group::register(&io, id, count, size).map_err(|error| failed("its buffers", error))
+        };
         let groups = [
             group(0, config.small_buffers)?,
             group(1, config.large_buffers)?,
@@ -180,6 +184,7 @@ impl Ring {
             accept_again_at: None,
             accepts: config.accepts.clamp(1, 64),
             direct_free: direct,
+            direct_total: direct,
             ready: VecDeque::new(),
             closing: VecDeque::new(),
             stalled_bytes: 0,
@@ -204,6 +209,11 @@ impl Ring {
 
     pub fn counters(&self) -> Counters {
         self.counters
+    }
+
+    /// Client sockets (direct descriptors) that the ring can hold.
+    pub fn direct_descriptors(&self) -> u32 {
+        self.direct_total
     }
 
     /// Sockets held, those that are closing included.
@@ -266,7 +276,8 @@ impl Ring {
         self.waker.set_asleep(true);
         self.queue.enable_eventfd();
         let entered = self.queue.enter(0, None);
-        let asleep = entered.is_ok() && !self.begin_turn();
+        // A turn may leave something to submit (accepts made again), with which we do not sleep.
+        let asleep = entered.is_ok() && !self.begin_turn() && self.queue.is_quiet();
         if !asleep {
             self.awake();
         }
@@ -503,129 +514,12 @@ impl Ring {
     }
 }
 
-impl Verbs for Ring {
-    type Waker = Waker;
-
-    fn listen(
-        &mut self,
-        addr: SocketAddr,
-        options: &ListenOptions,
-    ) -> io::Result<(ListenerId, SocketAddr)> {
-        let fd = accept::bind(addr, options)?;
-        self.adopt_listener(fd, options.direct)
-    }
-
-    fn stop_listening(&mut self, listener: ListenerId) {
-        self.end_accepts(listener);
-    }
-
-    fn connect(&mut self, addr: SocketAddr, options: &ConnectOptions) -> io::Result<SocketId> {
-        let socket = transfer::connecting_socket(addr, options)?;
-        let Some(index) = self.allocate(File::Plain(socket.into()), Life::Connecting) else {
-            return Err(io::Error::other(
-                "the ring holds as many sockets as it can number",
-            ));
-        };
-        let address = Box::new(socket2::SockAddr::from(addr));
-        let connect = entry!(self.slots[index].file.target(), |fd| {
-            opcode::Connect::new(fd, address.as_ptr().cast(), address.len()).build()
-        });
-        match options.timeout {
-            // SAFETY: the kernel copies the address when the entry is submitted, and `keep` has it until then.
-            None => unsafe { self.start(index, Op::Connect, connect) },
-            Some(timeout) => {
-                let time = Box::new(Timespec::from(timeout));
-                let timeout = opcode::LinkTimeout::new(&*time).build();
-                let connect = connect.user_data(self.tag(index, Op::Connect));
-                let timeout = timeout.user_data(self.tag(index, Op::ConnectTimeout));
-                self.slots[index].ops.insert(Op::Connect);
-                self.slots[index].ops.insert(Op::ConnectTimeout);
-                // SAFETY: likewise, of the address and of the time.
-                unsafe { self.queue.push_linked(connect, timeout) };
-                self.queue.keep(time);
-            }
-        }
-        self.queue.keep(address);
-        Ok(self.id(index))
-    }
-
-    fn adopt(&mut self, fd: OwnedFd) -> io::Result<SocketId> {
-        // A receive on a non-blocking socket would fail where it should wait.
-        socket2::SockRef::from(&fd).set_nonblocking(false)?;
-        match self.allocate(File::Plain(fd), Life::Open) {
-            Some(index) => Ok(self.id(index)),
-            None => Err(io::Error::other(
-                "the ring holds as many sockets as it can number",
-            )),
-        }
-    }
-
-    fn receive(&mut self, socket: SocketId, mode: Receive) {
-        if let Some(index) = self.find_for_owner(socket) {
-            self.set_mode(index, mode);
-        }
-    }
-
-    fn send(&mut self, socket: SocketId, buf: Vec<u8>) {
-        assert!(!buf.is_empty(), "an empty send");
-        if let Some(index) = self.find_for_owner(socket) {
-            self.start_send(index, buf);
-        }
-    }
-
-    fn send_in_flight(&self, socket: SocketId) -> bool {
-        self.find(socket).is_some_and(|index| {
-            let slot = &self.slots[index];
-            slot.send_in_flight() || slot.write_error != 0
-        })
-    }
-
-    fn shutdown_write(&mut self, socket: SocketId) {
-        if let Some(index) = self.find_for_owner(socket) {
-            self.slots[index].shutdown_wanted = true;
-            self.shut_down_when_sent(index);
-        }
-    }
-
-    fn close(&mut self, socket: SocketId) {
-        self.let_go(socket, false);
-    }
-
-    fn abort(&mut self, socket: SocketId) {
-        self.let_go(socket, true);
-    }
-
-    fn detach(&mut self, socket: SocketId) {
-        if let Some(index) = self.find_for_owner(socket) {
-            self.start_detaching(index);
-        }
-    }
-
-    fn waker(&self) -> Waker {
-        self.waker.clone()
-    }
-
-    fn now(&self) -> Instant {
-        self.now
-    }
-
-    fn poll_event(&mut self) -> Option<Event> {
-        loop {
-            if let Some(event) = self.ready.pop_front() {
-                return Some(event);
-            }
-            if self.budget == 0 {
-                return None;
-            }
-            self.budget -= 1;
-            let completion = self.queue.pop()?;
-            self.complete(&completion);
-        }
-    }
-
-    fn stalled_bytes(&self) -> usize {
-        self.stalled_bytes
-    }
+/// What could not be had for the ring, in front of the kernel's word.
+fn failed(what: &str, error: io::Error) -> io::Error {
+    io::Error::new(
+        error.kind(),
+        format!("the kernel refuses the ring {what}: {error}"),
+    )
 }
 
 impl Drop for Ring {

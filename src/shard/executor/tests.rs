@@ -313,3 +313,12 @@ fn without_its_core_a_shard_runs_unbound() {
     assert!(!shard.is_pinned());
     shard.join().unwrap();
 }
+
+#[test]
+fn usable_cores_are_read_as_the_kernel_writes_them() {
+    assert_eq!(parse_cores("0-3,8,10-11"), [0, 1, 2, 3, 8, 10, 11]);
+    assert_eq!(parse_cores("5"), [5]);
+    assert_eq!(parse_cores(""), []);
+    let count = thread::available_parallelism().unwrap().get();
+    assert!(usable_cores().len() >= count, "{:?}", usable_cores());
+}
