@@ -21,7 +21,7 @@ fn a_connector_with_a_foreign_certificate_is_refused() {
     let mut lab = Lab::plan().without_connector().start();
     let foreign = Folder::new();
     pki(&foreign.0, &["init"]);
-    pki(&foreign.0, &["connector", "--id", "cp-1"]);
+    pki(&foreign.0, &["connector", "cp-1"]);
     for file in ["cp-1.pem", "cp-1.key"] {
         fs::copy(foreign.0.join(file), lab.file(file)).expect("a copy");
     }
@@ -42,7 +42,7 @@ fn a_connector_with_a_foreign_certificate_is_refused() {
 #[test]
 fn a_clients_certificate_makes_no_connector() {
     let lab = Lab::start();
-    lab.pki(&["client", "--name", "cp-2"]);
+    lab.pki(&["client", "cp-2"]);
     let changes = [
         ("id = \"cp-1\"", "id = \"cp-2\""),
         ("cp-1.pem", "cp-2.pem"),
@@ -68,7 +68,7 @@ fn a_clients_certificate_makes_no_connector() {
 #[test]
 fn a_connector_outside_its_site_is_refused() {
     let lab = Lab::start();
-    lab.pki(&["connector", "--id", "cp-9"]);
+    lab.pki(&["connector", "cp-9"]);
     let admin = format!("127.0.0.1:{}", lab.ports.connector_admin);
     let other_admin = format!("127.0.0.1:{}", crate::harness::ports::free());
     let changes = [
@@ -105,7 +105,7 @@ fn a_connector_outside_its_site_is_refused() {
 #[test]
 fn a_stolen_id_does_not_start() {
     let lab = Lab::plan().without_connector().start();
-    lab.pki(&["connector", "--id", "cp-9"]);
+    lab.pki(&["connector", "cp-9"]);
     let config = lab.rewrite(
         "connector.toml",
         "thief.toml",
@@ -172,7 +172,7 @@ fn links_reach_every_shard() {
 #[test]
 fn two_connectors_share_a_site() {
     let mut lab = Lab::plan().without_connector().start();
-    lab.pki(&["connector", "--id", "cp-2"]);
+    lab.pki(&["connector", "cp-2"]);
     lab.rewrite(
         "gateway.toml",
         "gateway.toml",

@@ -91,10 +91,10 @@ fn forged_identity_is_removed() {
 #[test]
 fn expired_and_foreign_certificates_do_not_pass() {
     let lab = Lab::start();
-    lab.pki(&["client", "--name", "old", "--days", "0"]);
+    lab.pki(&["client", "old", "--days", "0"]);
     let foreign = Folder::new();
     pki(&foreign.0, &["init"]);
-    pki(&foreign.0, &["client", "--name", "device-1"]);
+    pki(&foreign.0, &["client", "device-1"]);
     for file in ["device-1.pem", "device-1.key"] {
         fs::copy(foreign.0.join(file), lab.file(&format!("foreign-{file}"))).expect("a copy");
     }
@@ -131,7 +131,7 @@ fn expired_and_foreign_certificates_do_not_pass() {
 #[test]
 fn a_certificate_without_its_key_is_worth_nothing() {
     let lab = Lab::start();
-    lab.pki(&["client", "--name", "thief"]);
+    lab.pki(&["client", "thief"]);
     fs::copy(lab.file("device-1.pem"), lab.file("stolen.pem")).expect("a copy");
     fs::copy(lab.file("thief.key"), lab.file("stolen.key")).expect("a copy");
     let config = stolen(&lab);
@@ -164,7 +164,7 @@ fn stolen(lab: &Lab) -> std::sync::Arc<rustls::ClientConfig> {
 #[test]
 fn identities_of_connections_do_not_mix() {
     let lab = Lab::start();
-    lab.pki(&["client", "--name", "device-2"]);
+    lab.pki(&["client", "device-2"]);
     let mut clients: Vec<_> = (0..12)
         .map(|n| match n % 3 {
             0 => ("none", Tls::connect(&lab)),

@@ -168,8 +168,8 @@ impl Plan {
         };
         pki(dir, &["init"]);
         pki(dir, &["server"]);
-        pki(dir, &["connector", "--id", "cp-1"]);
-        pki(dir, &["client", "--name", "device-1"]);
+        pki(dir, &["connector", "cp-1"]);
+        pki(dir, &["client", "device-1"]);
         fs::write(dir.join("gateway.toml"), self.gateway_toml(ports)).expect("gateway.toml");
         let text = self.connector_toml(ports, upstream.port);
         fs::write(dir.join("connector.toml"), text).expect("connector.toml");
