@@ -86,8 +86,9 @@ impl StreamWindow {
     pub fn consumed(&mut self, n: usize) -> bool {
         let held = self.held();
         debug_assert!(n <= held as usize, "consumed more than was received");
-        self.pending += u32::try_from(n).unwrap_or(u32::MAX).min(held);
-        self.is_due()
+        let n = u32::try_from(n).unwrap_or(u32::MAX).min(held);
+        self.pending += n;
+        n > 0 && self.is_due()
     }
 
     /// Half of the window can be given back.
@@ -165,5 +166,43 @@ impl SessionWindow {
         let grant = std::mem::take(&mut self.owed);
         self.credit += grant;
         grant
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn consuming_nothing_grants_nothing() {
+        let mut window = StreamWindow::new(4 * STREAM_CREDIT, 0);
+        assert!(
+            !window.consumed(0),
+            "what the window holds from the start goes with OPEN"
+        );
+        assert_eq!(window.grant_start(), 3 * STREAM_CREDIT);
+        assert!(!window.consumed(0));
+    }
+
+    #[test]
+    fn window_is_always_the_sum_of_its_parts() {
+        let mut random = fastrand::Rng::with_seed(1);
+        let (mut window, mut now) = (StreamWindow::new(0, 0), 0);
+        for _ in 0..10_000 {
+            now += random.u32(0..30);
+            window.charge(random.usize(0..100_000));
+            window.consumed(random.usize(0..=window.held() as usize));
+            if window.is_due() {
+                let (held, before) = (window.held(), window.window);
+                let grant = window.grant(now, 1, 1 << 20);
+                assert!(grant >= before / 2 && window.held() == held);
+            }
+            assert!((STREAM_CREDIT..=1 << 20).contains(&window.window));
+            assert_eq!(
+                window.credit + window.pending + window.held(),
+                window.window
+            );
+        }
+        assert_eq!(window.window, 1 << 20, "it grew");
     }
 }

@@ -4,6 +4,7 @@ mod codec;
 mod flow;
 mod incarnations;
 mod lifecycle;
+mod model;
 mod pair;
 mod robust;
 mod spec;

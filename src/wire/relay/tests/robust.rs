@@ -459,3 +459,73 @@ fn session_moves_between_threads() {
     fn is_send<T: Send>(_: &T) {}
     is_send(&Pair::ready().gateway.session);
 }
+
+/// Frames that are each well formed or nearly so, for ids around those in use.
+#[test]
+fn random_frames_never_panic() {
+    let mut held = 0;
+    for seed in 0..2_000u64 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut pair = prepared();
+        let now = pair.now;
+        use Kind::{
+            Credit, Data, End as EndKind, GoAway, Head, Open, Ping, Pong, Publish, Published, Reset,
+        };
+        let to_connector = seed % 2 == 0;
+        if to_connector {
+            let open = std::mem::take(&mut pair.gateway.out);
+            pair.connector.feed(&open, now).unwrap();
+        }
+        let end = if to_connector {
+            &mut pair.connector
+        } else {
+            &mut pair.gateway
+        };
+        for n in 0..50 {
+            let kinds = match to_connector {
+                true => [
+                    Ping, Pong, GoAway, Published, Open, Data, Data, Credit, Reset, EndKind,
+                ],
+                false => [
+                    Ping, Pong, GoAway, Publish, Head, Data, Head, Credit, Reset, EndKind,
+                ],
+            };
+            let kind = kinds[random.usize(0..kinds.len())];
+            let id = StreamId::new(
+                if kind == Open {
+                    6 + n
+                } else {
+                    random.u32(0..6)
+                },
+                1,
+            );
+            let stream = match kind {
+                Ping | Pong | GoAway | Publish | Published => 0,
+                Credit if random.bool() => 0,
+                _ => id.0,
+            };
+            let mut payload = match kind {
+                Open => b"\0\0\x01\x01\0\x01\0\x01\0\0\0\0\0\0\0\0G/hi\0\x01\0\x01ab".to_vec(),
+                Head => b"\0\x67\x01\x02\0\0\0\0\0\0\0\0\0\x02OK\0\x01\0\x01ab".to_vec(),
+                Credit => vec![0, 0, random.u8(..), 1],
+                Data => vec![1; random.usize(1..MAX_DATA)],
+                _ => vec![0; kind.bounds().0],
+            };
+            if kind == Head && random.bool() {
+                payload[..3].copy_from_slice(&[0, 200, 0]);
+            }
+            if random.u8(0..40) == 0 && !payload.is_empty() {
+                let at = random.usize(0..payload.len());
+                payload[at] = random.u8(..);
+            }
+            let bytes = frame_bytes(kind as u8, stream, &payload);
+            if end.feed(&bytes, now).is_err() {
+                break;
+            }
+            end.session.pump(now, &mut end.out);
+            end.out.clear();
+            held += 1;
+        }
+    }
+    assert!(held > 2_000, "{held} frames were taken");
+}
