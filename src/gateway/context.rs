@@ -56,6 +56,8 @@ pub struct Context {
     pub random: fastrand::Rng,
     next_stamp: u32,
     buffers: Vec<Vec<u8>>,
+    /// Boxed, so that one moves between a connection and here as a pointer.
+    #[allow(clippy::vec_box)]
     exchanges: Vec<Box<Exchange>>,
 }
 

@@ -68,6 +68,7 @@ pub struct Row {
 use Fault::*;
 use Who::*;
 
+#[allow(clippy::too_many_arguments)] // a row of the table below, where names would hide the columns
 const fn row(
     fault: Fault,
     status: u16,

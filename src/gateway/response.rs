@@ -16,7 +16,6 @@ use super::relay::Link;
 use super::request;
 
 /// A stream whose request is over on the client's side and not on the relay's: the caller resets it.
-
 pub type Orphan = Option<(usize, StreamId)>;
 
 /// Status of an exchange whose client left before an answer; never sent.
@@ -59,13 +58,7 @@ pub fn head(client: &mut Client, stream: StreamId, head: &ResponseHead<'_>, cx: 
             Body::Length(n) => Framing::Length(n),
             Body::Unknown => Framing::Chunked,
         };
-        http.send_head(
-            out,
-            head.status,
-            head.reason,
-            &mut fields.chain([ours]),
-            framing,
-        );
+        http.send_head(out, head.status, head.reason, fields.chain([ours]), framing);
     }
     cx.mark_client(state);
 }
@@ -258,13 +251,13 @@ pub fn fail(
         out,
         row.status,
         row.reason.as_bytes(),
-        &mut fields.into_iter().chain(retry_after),
+        fields.into_iter().chain(retry_after),
         Framing::Length(body.len() as u64),
     );
     if !http.is_head_request() {
         http.send_data(out, &body);
     }
-    http.send_end(out, &mut std::iter::empty());
+    http.send_end(out, std::iter::empty());
     close_exchange(state, Some(fault), cx);
     after_response(http, state, cx);
     orphan

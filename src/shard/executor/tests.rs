@@ -318,7 +318,7 @@ fn without_its_core_a_shard_runs_unbound() {
 fn usable_cores_are_read_as_the_kernel_writes_them() {
     assert_eq!(parse_cores("0-3,8,10-11"), [0, 1, 2, 3, 8, 10, 11]);
     assert_eq!(parse_cores("5"), [5]);
-    assert_eq!(parse_cores(""), []);
+    assert!(parse_cores("").is_empty());
     let count = thread::available_parallelism().unwrap().get();
     assert!(usable_cores().len() >= count, "{:?}", usable_cores());
 }
