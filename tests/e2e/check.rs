@@ -41,7 +41,7 @@ fn each_mistake_is_named_with_file_line_and_hint() {
         ("connector.toml", "id = \"cp-1\"", "id = \"cp-7\"", &["cp-7", "cp-1"]),
         ("connector.toml", "auth = \"certificate\"", "auth = \"certifcate\"", &["certifcate", "certificate"]),
         ("connector.toml", "path = \"/cert/\"", "path = \"cert/\"", &["cert/"]),
-        ("connector.toml", "path = \"/cert/\"", "path = \"/t/\"", &["/t/"]),
+        ("connector.toml", "path = \"/cert/\"", "path = \"/t\"", &["/t/", "are one"]),
         ("connector.toml", "upstream = [\"http://", "upstream = [\"ftp://", &["ftp"]),
         ("connector.toml", "file = \"clients-ca.pem\"", "file = \"device-1.pem\"", &["device-1.pem"]),
         ("connector.toml", "revision = 1", "revision = \"one\"", &["revision", "whole number"]),

@@ -43,7 +43,10 @@ fn a_connector_with_a_foreign_certificate_is_refused() {
 fn a_clients_certificate_makes_no_connector() {
     let lab = Lab::start();
     lab.pki(&["client", "cp-2"]);
+    let admin = format!("127.0.0.1:{}", lab.ports.connector_admin);
+    let other_admin = format!("127.0.0.1:{}", crate::harness::ports::free());
     let changes = [
+        (admin.as_str(), other_admin.as_str()),
         ("id = \"cp-1\"", "id = \"cp-2\""),
         ("cp-1.pem", "cp-2.pem"),
         ("cp-1.key", "cp-2.key"),

@@ -146,7 +146,7 @@ fn interim_heads() {
     server.send_interim(&mut out, 100, []);
     assert_eq!(
         text(&out),
-        "HTTP/1.1 103 \r\nLink: x\r\n\r\nHTTP/1.1 100 \r\n\r\n"
+        "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n"
     );
     assert!(!server.response_started());
     assert_eq!(drain(&mut server, b"x"), ["x", "end"]);
@@ -234,8 +234,26 @@ fn body_goes_on_while_an_early_response_is_sent() {
     assert_eq!(drain(&mut server, b"def"), ["def", "end"]);
     server.send_data(&mut out, b"x");
     assert!(server.send_end(&mut out, []));
-    // it was announced, so it is done
+    // the body ended first, so the connection goes on
+    assert!(!text(&out).contains("Connection: close\r\n") && !server.should_close());
+}
+
+#[test]
+fn an_error_before_the_bodys_end_announces_the_close() {
+    let mut server = server_with(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nabc");
+    let mut out = Vec::new();
+    server.send_head(&mut out, 413, b"No", [], Framing::None);
+    assert!(server.send_end(&mut out, []));
     assert!(text(&out).contains("Connection: close\r\n") && server.should_close());
+}
+
+#[test]
+fn an_answer_that_ends_before_the_body_ends_the_connection() {
+    let mut server = server_with(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nabc");
+    let mut out = Vec::new();
+    server.send_head(&mut out, 200, b"OK", [], Framing::None);
+    assert!(server.send_end(&mut out, []));
+    assert!(server.should_close());
 }
 
 #[test]
