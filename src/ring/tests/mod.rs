@@ -1,5 +1,6 @@
 //! One suite for both twins: what an owner may rely on. Ring 0 connects, ring 1 listens.
 
+mod chaos;
 mod sim_only;
 mod uring_only;
 
@@ -18,6 +19,8 @@ trait World {
     type R: Verbs;
     fn new(config: &RingConfig) -> Self;
     fn ring(&mut self, which: usize) -> &mut Self::R;
+    /// Sockets held by both rings.
+    fn sockets(&self) -> usize;
     /// A turn of each ring; waits for something to happen if nothing did.
     fn turn(&mut self);
 }
@@ -31,6 +34,9 @@ impl World for Real {
     }
     fn ring(&mut self, which: usize) -> &mut Ring {
         &mut self.0[which]
+    }
+    fn sockets(&self) -> usize {
+        self.0.iter().map(Ring::sockets).sum()
     }
     fn turn(&mut self) {
         if !self.0[0].turn().unwrap() && !self.0[1].turn().unwrap() {
@@ -59,13 +65,14 @@ impl World for Simulated {
     fn ring(&mut self, which: usize) -> &mut SimRing {
         &mut self.1[which]
     }
+    fn sockets(&self) -> usize {
+        self.1.iter().map(SimRing::sockets).sum()
+    }
     fn turn(&mut self) {
         let [a, b] = &mut self.1;
-        let busy = [a.turn(), b.turn()];
-        if busy == [false, false] {
-            let limit = self.0.now() + Duration::from_millis(10);
-            self.0.advance(limit);
-        }
+        let busy = [a.turn(), b.turn()] != [false, false];
+        let step = Duration::from_micros(if busy { 20 } else { 10_000 }); // turns take time
+        self.0.advance(self.0.now() + step);
     }
 }
 
@@ -744,6 +751,65 @@ fn a_connection_to_nobody_fails<W: World>() {
     assert!(bench.seen[0].is_empty(), "after close: {:?}", bench.seen[0]);
 }
 
+/// Lets everything arrive at ring 1 without asking it for events.
+fn let_arrive<W: World>(bench: &mut Bench<W>) {
+    for _ in 0..50 {
+        bench.world.turn();
+        while bench.ring(0).poll_event().is_some() {}
+    }
+}
+
+fn nothing_follows_a_close_within_the_turn<W: World>() {
+    for abort in [false, true] {
+        let mut bench = Bench::<W>::new();
+        let (_, addr) = bench.listen(true);
+        let pairs = [bench.connect_to(addr), bench.connect_to(addr)];
+        for (client, server) in pairs {
+            bench.ring(1).receive(server, Receive::Small);
+            bench.ring(0).send(client, pattern(20_000));
+            bench.ring(0).shutdown_write(client);
+        }
+        let_arrive(&mut bench);
+        let first = bench.ring(1).poll_event().expect("bytes").socket().unwrap();
+        let other = if first == pairs[0].1 {
+            pairs[1].1
+        } else {
+            pairs[0].1
+        };
+        let give_up = |bench: &mut Bench<W>, socket| match abort {
+            true => bench.ring(1).abort(socket),
+            false => bench.ring(1).close(socket),
+        };
+        give_up(&mut bench, first);
+        let second = bench.ring(1).poll_event().expect("the other's bytes");
+        assert_eq!(second.socket(), Some(other), "{second:?}");
+        give_up(&mut bench, other);
+        assert!(bench.ring(1).poll_event().is_none());
+        bench.turns(30);
+        assert!(bench.seen[1].is_empty(), "{:?}", bench.seen[1]);
+    }
+}
+
+/// The last bytes and `Detached` may be found together: an owner that closes at the former gets nothing of the latter.
+fn a_close_overtakes_a_detach<W: World>() {
+    let mut bench = Bench::<W>::new();
+    let (client, server) = bench.connected(false);
+    bench.ring(0).receive(client, Receive::Small);
+    bench.ring(1).receive(server, Receive::Large);
+    bench.ring(0).send(client, b"last words".to_vec());
+    let_arrive(&mut bench);
+    bench.ring(1).detach(server);
+    let last = bench.ring(1).poll_event();
+    assert!(matches!(last, Some(Event::Received { .. })), "{last:?}");
+    bench.ring(1).close(server);
+    bench.turns(30);
+    assert!(bench.seen[1].is_empty(), "{:?}", bench.seen[1]);
+    let over = |event: &Event| {
+        matches!(event, Event::PeerFinished { .. } | Event::Failed { .. }).then_some(())
+    };
+    bench.event(0, "the end", over);
+}
+
 fn a_waker_gives_one_event<W: World>() {
     let mut bench = Bench::<W>::new();
     let waker = bench.ring(0).waker();
@@ -802,4 +868,6 @@ suite! {
     modes_may_change_at_every_turn
     a_connection_to_nobody_fails
     a_waker_gives_one_event
+    nothing_follows_a_close_within_the_turn
+    a_close_overtakes_a_detach
 }

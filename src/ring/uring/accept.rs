@@ -269,3 +269,65 @@ impl Ring {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::Verbs;
+    use crate::ring::uring::RingConfig;
+
+    #[test]
+    fn an_accept_that_failed_is_made_again_later_and_does_not_spin() {
+        let mut ring = Ring::new(&RingConfig {
+            accepts: 1,
+            ..RingConfig::default()
+        })
+        .unwrap();
+        let options = ListenOptions {
+            reuse_port: false,
+            backlog: 8,
+            direct: false,
+            user_timeout: Duration::from_secs(30),
+        };
+        let (_, addr) = ring
+            .listen("127.0.0.1:0".parse().unwrap(), &options)
+            .unwrap();
+        // Its only accept ends with an error, as if the process had no descriptor left.
+        let [target, answer] = [Op::Accept, Op::CancelAccept].map(|op| {
+            Tag {
+                op,
+                generation: 0,
+                index: 0,
+            }
+            .encode()
+        });
+        ring.queue.cancel(target, answer);
+        ring.listeners[0].stopped = true; // so that the cancellation itself makes none
+        while ring.listeners[0].under_way > 0 {
+            ring.turn_and_wait(Duration::from_secs(1)).unwrap();
+            assert!(ring.poll_event().is_none());
+            if ring.listeners[0].fd.is_none() {
+                break;
+            }
+        }
+        ring.listeners[0].stopped = false;
+        ring.listeners[0].fd = Some(bind(addr, &options).unwrap());
+        ring.listeners[0].under_way = 1;
+        let (began, turns) = (ring.now(), ring.counters().turns);
+        ring.accept_done(0, 0, -libc::EMFILE);
+        assert_eq!(ring.listeners[0].under_way, 0);
+        assert_eq!(ring.counters().accepts_put_off, 1);
+        let client = std::net::TcpStream::connect(addr).unwrap();
+        let peer = loop {
+            ring.turn_and_wait(Duration::from_secs(10)).unwrap();
+            match ring.poll_event() {
+                Some(Event::Accepted { peer, .. }) => break peer,
+                Some(other) => panic!("{other:?}"),
+                None => {}
+            }
+        };
+        assert_eq!(peer, client.local_addr().unwrap());
+        assert!(ring.now() - began >= AGAIN_AFTER);
+        assert!(ring.counters().turns - turns < 10, "{:?}", ring.counters());
+    }
+}
