@@ -35,7 +35,7 @@ pub fn run(path: &Path) -> ExitCode {
 }
 
 /// Builds what all shards share.
-fn plan(config: &ConnectorConfig) -> Result<Plan, String> {
+pub fn plan(config: &ConnectorConfig) -> Result<Plan, String> {
     let mut gateway_tls = connector_config(&config.tls, &config.gateway_ca)?;
     tls::prepare_client_config(&mut gateway_tls);
     let gateways = config.gateways.iter().map(|address| {

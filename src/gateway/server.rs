@@ -47,7 +47,7 @@ pub fn run(path: &Path) -> ExitCode {
 }
 
 /// Builds what all shards share.
-fn plan(config: &GatewayConfig) -> Result<Plan, String> {
+pub fn plan(config: &GatewayConfig) -> Result<Plan, String> {
     let verifier = Arc::new(tls::verifier::PossessionOnly::new());
     let mut server_tls = clients_config(
         &config.tls,
@@ -211,7 +211,7 @@ fn listen(ring: &mut Ring, config: &GatewayConfig, gateway: &mut Gateway) -> Res
 }
 
 /// The control thread's work: judges settings, makes the snapshot, tells the shards and the connector.
-fn judge(
+pub fn judge(
     publication: Publication,
     registry: &Mutex<Registry>,
     published: &Published<Snapshot>,

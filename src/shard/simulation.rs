@@ -48,6 +48,9 @@ impl Node<'_> {
     /// `None` when there was nothing to do.
     fn run_turn(&mut self, now: Instant) -> Option<()> {
         if self.service.is_finished() {
+            // Its ring is dropped in life; here what still comes goes nowhere, and keeps nobody awake.
+            self.ring.turn();
+            while self.ring.poll_event().is_some() {}
             return None;
         }
         let due = self.next_deadline().is_some_and(|at| at <= now);
