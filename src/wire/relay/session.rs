@@ -58,6 +58,8 @@ pub struct Session<T> {
     pub(super) session_credit: SendCredit,
     pub(super) session_window: SessionWindow,
     pub(super) pong_due: Option<u64>,
+    /// A PUBLISHED that waits for room.
+    verdict_due: Option<Box<[u8]>>,
     pub(super) incoming: publication::Incoming,
     pub(super) going_away: bool,
     pub(super) schedule: Schedule,
@@ -97,6 +99,7 @@ impl<T: Copy> Session<T> {
             session_credit: SendCredit::new(super::credit::SESSION_CREDIT),
             session_window: SessionWindow::new(limits.session_credit),
             pong_due: None,
+            verdict_due: None,
             incoming: publication::Incoming::default(),
             going_away: false,
             schedule: Schedule::new(),
@@ -131,7 +134,7 @@ impl<T: Copy> Session<T> {
     /// Gateway: the session is accepted. Features that the connector does not know are left out.
     pub fn send_ready(&mut self, ready: &Ready, out: &mut impl Put) {
         debug_assert!(self.role == Role::Gateway);
-        if self.phase == Phase::Over {
+        if !matches!(self.phase, Phase::Fresh | Phase::Greeted) {
             return;
         }
         let ready = Ready {
@@ -172,10 +175,18 @@ impl<T: Copy> Session<T> {
         text: &str,
         out: &mut impl Put,
     ) {
-        if self.phase == Phase::Ready {
-            self.frame(Kind::Published, out, |buf| {
-                control::encode_published(buf, hash, accepted, text);
-            });
+        if self.phase != Phase::Ready {
+            return;
+        }
+        self.frame_in_scratch(Kind::Published, |buf| {
+            control::encode_published(buf, hash, accepted, text);
+        });
+        if self.has_control_room(out) {
+            self.verdict_due = None;
+            out.put(&self.scratch);
+        } else {
+            // A connector that publishes and does not read gets the last verdict only.
+            self.verdict_due = Some(self.scratch.as_slice().into());
         }
     }
 
@@ -494,6 +505,14 @@ impl<T: Copy> Session<T> {
         Some(slot)
     }
 
+    /// Encodes a frame without a stream into `scratch`.
+    fn frame_in_scratch(&mut self, kind: Kind, payload: impl FnOnce(&mut Vec<u8>)) {
+        frame::start(&mut self.scratch, kind, 0);
+        payload(&mut self.scratch);
+        let fits = frame::finish(&mut self.scratch, kind);
+        debug_assert!(fits);
+    }
+
     /// Writes one frame without a stream to `out`.
     pub(super) fn frame(
         &mut self,
@@ -501,10 +520,7 @@ impl<T: Copy> Session<T> {
         out: &mut impl Put,
         payload: impl FnOnce(&mut Vec<u8>),
     ) {
-        frame::start(&mut self.scratch, kind, 0);
-        payload(&mut self.scratch);
-        let fits = frame::finish(&mut self.scratch, kind);
-        debug_assert!(fits);
+        self.frame_in_scratch(kind, payload);
         out.put(&self.scratch);
     }
 
@@ -625,7 +641,7 @@ impl<T: Copy> Session<T> {
         }
     }
 
-    /// CREDIT for the session and PONG: now, or at the next `pump` with room.
+    /// CREDIT for the session, PONG and PUBLISHED: now, or at the next `pump` with room.
     pub(super) fn send_session_control(&mut self, out: &mut impl Put) {
         if !self.has_control_room(out) {
             return;
@@ -637,6 +653,9 @@ impl<T: Copy> Session<T> {
         }
         if self.session_window.is_due() {
             put_credit(0, self.session_window.grant(), out);
+        }
+        if let Some(verdict) = self.verdict_due.take() {
+            out.put(&verdict);
         }
     }
 
