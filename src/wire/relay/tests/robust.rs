@@ -395,7 +395,7 @@ fn chunks_out_of_order_end_the_session() {
 #[test]
 fn answers_to_a_peer_that_does_not_read_are_bounded() {
     let mut pair = Pair::ready();
-    let bound = limits().stage_bytes + session::CONTROL_ROOM + 1024;
+    let bound = limits().stage_bytes + send::CONTROL_ROOM + 1024;
     for n in 1..=100_000u64 {
         pair.connector
             .feed(
@@ -538,7 +538,7 @@ fn verdicts_for_a_connector_that_does_not_read_are_bounded() {
         session.send_published([n as u8; 32], false, &"long ".repeat(100), out);
     }
     assert!(
-        out.len() <= limits().stage_bytes + session::CONTROL_ROOM + 1024,
+        out.len() <= limits().stage_bytes + send::CONTROL_ROOM + 1024,
         "{}",
         out.len()
     );
