@@ -3,6 +3,7 @@
 //! Encoding refuses what decoding would refuse, so that a head that slipped through a parser costs its request and never
 //! the link. Decoding checks once, when the frame is accepted; what is built from it afterwards only walks lengths.
 
+use super::frame::{HEADER, MAX_PAYLOAD};
 use super::{Body, Fields, OpenHead, ResponseHead};
 use crate::wire::Field;
 
@@ -78,7 +79,8 @@ pub fn encode_head(
     encode_fields(buf, fields)
 }
 
-/// Appends fields in wire form: name length u16, value length u16, name, value.
+/// Appends fields in wire form (name length u16, value length u16, name, value) to a frame's header and what precedes
+/// them in its payload.
 pub fn encode_fields(
     buf: &mut Vec<u8>,
     fields: &mut dyn Iterator<Item = Field<'_>>,
@@ -88,14 +90,15 @@ pub fn encode_fields(
         check_value(value, "CR, LF or NUL in a field value").map_err(Unfit::Syntax)?;
         let [n0, n1] = length_u16(name)?;
         let [v0, v1] = length_u16(value)?;
-        buf.reserve(4 + name.len() + value.len());
+        let more = 4 + name.len() + value.len();
+        // Before it grows: neither a large head nor an iterator without end leaves a large buffer.
+        if buf.len() + more > HEADER + MAX_PAYLOAD {
+            return Err(Unfit::TooLong);
+        }
+        buf.reserve(more);
         buf.extend_from_slice(&[n0, n1, v0, v1]);
         buf.extend_from_slice(name);
         buf.extend_from_slice(value);
-        // An iterator without end must not grow the buffer without end.
-        if buf.len() > 2 * super::frame::MAX_PAYLOAD {
-            return Err(Unfit::TooLong);
-        }
     }
     Ok(())
 }

@@ -196,6 +196,7 @@ mod publication;
 mod queue;
 mod receive;
 mod schedule;
+mod send;
 mod session;
 mod slots;
 mod stream;

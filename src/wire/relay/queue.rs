@@ -15,6 +15,12 @@ const KEPT_CHUNKS: usize = 16;
 pub struct Pool(Vec<Vec<u8>>);
 
 impl Pool {
+    /// Buffers that wait for reuse, and their capacity.
+    #[cfg(test)]
+    pub fn kept(&self) -> (usize, usize) {
+        (self.0.len(), self.0.iter().map(Vec::capacity).sum())
+    }
+
     fn take(&mut self) -> Vec<u8> {
         self.0.pop().unwrap_or_default()
     }
@@ -81,6 +87,11 @@ impl Queue {
                 && bytes.len() < MAX_DATA
             {
                 let n = data.len().min(MAX_DATA - bytes.len());
+                if bytes.capacity() - bytes.len() < n {
+                    // Doubling, but never past what the pool keeps.
+                    let wanted = (bytes.len() + n).max(2 * bytes.capacity()).min(MAX_DATA);
+                    bytes.reserve_exact(wanted - bytes.len());
+                }
                 bytes.extend_from_slice(&data[..n]);
                 data = &data[n..];
             } else {

@@ -395,7 +395,7 @@ fn chunks_out_of_order_end_the_session() {
 #[test]
 fn answers_to_a_peer_that_does_not_read_are_bounded() {
     let mut pair = Pair::ready();
-    let bound = limits().stage_bytes + session::CONTROL_ROOM + 1024;
+    let bound = limits().stage_bytes + send::CONTROL_ROOM + 1024;
     for n in 1..=100_000u64 {
         pair.connector
             .feed(
@@ -528,4 +528,59 @@ fn random_frames_never_panic() {
         }
     }
     assert!(held > 2_000, "{held} frames were taken");
+}
+
+#[test]
+fn verdicts_for_a_connector_that_does_not_read_are_bounded() {
+    let mut pair = Pair::ready();
+    let End { session, out, .. } = &mut pair.gateway;
+    for n in 0..10_000u32 {
+        session.send_published([n as u8; 32], false, &"long ".repeat(100), out);
+    }
+    assert!(
+        out.len() <= limits().stage_bytes + send::CONTROL_ROOM + 1024,
+        "{}",
+        out.len()
+    );
+    pair.settle();
+    let last = Seen::Published([9_999u32 as u8; 32], false, "long ".repeat(100));
+    assert_eq!(pair.connector.seen.last(), Some(&last));
+}
+
+/// Bytes of streams that we gave up come back to the session all the same.
+#[test]
+fn dropped_bytes_do_not_use_up_the_session() {
+    let mut pair = Pair::ready();
+    for n in 0..100 {
+        let stream = pair.open(n);
+        pair.settle();
+        pair.connector.head(stream);
+        pair.connector.data(stream, &[1; 65_536]);
+        pair.gateway.reset(stream, ResetCode::Cancelled);
+        pair.settle();
+        assert_eq!(pair.gateway.bytes_seen(stream), 0);
+    }
+    let stream = pair.open(1);
+    pair.settle();
+    pair.connector.head(stream);
+    pair.connector.data(stream, &[1; 65_536]);
+    pair.settle();
+    assert_eq!(pair.gateway.bytes_seen(stream), 65_536);
+}
+
+/// What a session keeps for a slot, and for reuse, does not creep.
+#[test]
+fn a_stream_costs_little_and_buffers_are_reused() {
+    let bytes = size_of::<slots::Stream<u32>>();
+    assert!(bytes <= 192, "{bytes} bytes a slot");
+    let mut pool = queue::Pool::default();
+    let mut queue = queue::Queue::default();
+    for size in [1usize, 700, 5_000, 16_376, 40_000].repeat(20) {
+        queue.push_data(&vec![1; size], &mut pool);
+        queue.push_data(&vec![1; 9_999], &mut pool);
+        assert_eq!(queue.bytes(), size + 9_999);
+        assert_eq!(queue.clear(&mut pool), size + 9_999);
+        assert!(pool.kept().1 <= 4 * frame::MAX_DATA, "{:?}", pool.kept());
+    }
+    assert_eq!(pool.kept().0, 4, "as many as were in use at once");
 }
