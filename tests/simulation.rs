@@ -176,8 +176,11 @@ fn start_connector(net: &SimNet, lab: &Lab, seed: u64) -> (SimRing, Connector) {
 /// An HTTP server: `/x/N` is answered with N bytes, an upload with its length as text.
 #[derive(Default)]
 struct Upstream {
-    connections: Vec<Option<(SocketId, http1::Server, Vec<u8>, Asked)>>,
+    connections: Vec<Option<Served>>,
 }
+
+/// A connection, its HTTP core, what waits to be sent, and the request that is being received.
+type Served = (SocketId, http1::Server, Vec<u8>, Asked);
 
 #[derive(Default, Clone, Copy)]
 struct Asked {

@@ -409,6 +409,12 @@ pub fn refill(
     None
 }
 
+/// The session has reset the stream already; the exchange goes too.
+fn too_large() -> Outcome {
+    let text = "the upstream's head or trailers do not fit a relay frame";
+    Outcome::Failed((ResetCode::UpstreamBroken, text.into()))
+}
+
 /// What the upstream's bytes led to.
 pub enum Outcome {
     Continue,
@@ -452,7 +458,7 @@ pub fn received<R: Verbs>(
                     .fields
                     .iter()
                     .filter(|f| !is_dropped(f.name, Body::Length(0), &head.fields));
-                session.send_head(
+                let fits = session.send_head(
                     exchange.stream,
                     head.status,
                     true,
@@ -461,6 +467,9 @@ pub fn received<R: Verbs>(
                     &mut fields,
                     out,
                 );
+                if !fits {
+                    return too_large();
+                }
             }
             Ok(ClientEvent::Head(head)) if head.status == 101 => {
                 return Outcome::Failed((
@@ -478,7 +487,7 @@ pub fn received<R: Verbs>(
                     .fields
                     .iter()
                     .filter(|f| !is_dropped(f.name, body, &head.fields));
-                session.send_head(
+                let fits = session.send_head(
                     exchange.stream,
                     head.status,
                     false,
@@ -487,10 +496,15 @@ pub fn received<R: Verbs>(
                     &mut fields,
                     out,
                 );
+                if !fits {
+                    return too_large();
+                }
             }
             Ok(ClientEvent::Data(bytes)) => session.send_data(exchange.stream, bytes, out),
             Ok(ClientEvent::End { trailers }) => {
-                session.send_end(exchange.stream, &mut trailers.iter(), out);
+                if !session.send_end(exchange.stream, &mut trailers.iter(), out) {
+                    return too_large();
+                }
                 exchange.response_done = true;
                 cx.mark_link(&mut link.state);
                 let reusable = exchange.request_done && used == input.len() && http.is_reusable();

@@ -116,6 +116,8 @@ pub enum Opened {
     /// Connectors that published the route are linked, and none takes another stream.
     Full,
     NoLink,
+    /// The head does not fit an OPEN frame.
+    TooLarge,
 }
 
 /// Opens a stream for `client` on the next connector that published the route: round-robin over connectors, then the
@@ -151,17 +153,18 @@ pub fn open(
         if !session.can_open() {
             continue;
         }
-        if let Some(stream) = session.open(client as u32, head, fields, out) {
-            let connector = *connector;
-            site_links.next = at + 1;
-            cx.stats.streams_opened += 1;
-            mark(links, key, cx);
-            return Opened::On {
-                link: key,
-                stream,
-                connector,
-            };
-        }
+        let Some(stream) = session.open(client as u32, head, fields, out) else {
+            return Opened::TooLarge;
+        };
+        let connector = *connector;
+        site_links.next = at + 1;
+        cx.stats.streams_opened += 1;
+        mark(links, key, cx);
+        return Opened::On {
+            link: key,
+            stream,
+            connector,
+        };
     }
     if any { Opened::Full } else { Opened::NoLink }
 }

@@ -186,6 +186,10 @@ fn begin(
             Fault::Overloaded,
             "every link of the site's connectors is at its stream limit".into(),
         )),
+        relay::Opened::TooLarge => Err((
+            Fault::HeadTooLarge,
+            "the head does not fit a relay frame".into(),
+        )),
         relay::Opened::NoLink => Err((Fault::NoConnector, Fault::NoConnector.explanation().into())),
     }
 }
