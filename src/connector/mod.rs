@@ -6,16 +6,21 @@
 //!   ▲ dial (dial.rs): back-off with full jitter, one link to each gateway shard
 //! ```
 //!
+//! `shard.rs` gives each event of the ring to whose it is; the `…_life.rs` files say what it does there.
+//!
 //! Invariants: a link belongs to one shard and never moves here; an exchange has at most one upstream connection, and a
 //! busy upstream connection exactly one exchange; bytes that neither side can take wait in the exchange, bounded by the
 //! stream's credit. Nothing here listens on a port but the admin listener.
 
 pub mod context;
 pub mod dial;
+pub mod dial_life;
 pub mod exchange;
 pub mod link;
+pub mod link_life;
 pub mod plan;
 pub mod resolve;
 pub mod server;
 pub mod shard;
 pub mod upstream;
+pub mod upstream_life;

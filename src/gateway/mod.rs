@@ -3,19 +3,24 @@
 //!
 //! ```text
 //! client ═HTTPS═▶ accept ▸ (wire::tls ▸ wire::http1) ▸ route ▸ auth ▸ relay ═link═▶ connector
-//!                 shard.rs      client.rs      request.rs ───────┘  ▲
+//!                 accept.rs     client_life.rs request.rs ───────┘  ▲
 //!                 ◀────────────────── response.rs ◀── links.rs ◀────┘
 //! ```
+//!
+//! `shard.rs` gives each event of the ring to whose it is; `client_life.rs` and `link_life.rs` say what it does there.
 //!
 //! Invariants: a client, its exchange and its stream live on one shard; a request sees one snapshot only; what a client
 //! has not read waits in its exchange, bounded by the stream's credit; at most one send is in flight per socket, and the
 //! next record is sealed when it has completed. Nothing here blocks, locks on a request's path, or reads the clock.
 
+pub mod accept;
 pub mod auth;
 pub mod client;
+pub mod client_life;
 pub mod context;
 pub mod fault;
 pub mod hold;
+pub mod link_life;
 pub mod links;
 pub mod path;
 pub mod plan;

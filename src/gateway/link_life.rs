@@ -1,0 +1,189 @@
+//! A relay link's life on its shard: input, flush, deadlines, loss, and its move from one shard to another.
+
+use crate::ring::{Receive, RecvBuf, Verbs};
+
+use super::client::Client;
+use super::fault::Fault;
+use super::links::{self, Moving};
+use super::relay::{self};
+use super::shard::{Gateway, Owner, STAMP_BITS, TIMER_LINK};
+use super::{request, response};
+
+impl Gateway {
+    pub(super) fn link_received<R: Verbs>(&mut self, ring: &mut R, key: usize, mut buf: RecvBuf) {
+        let Some(link) = self.links.get_mut(key) else {
+            return;
+        };
+        if link.state.phase == relay::Phase::Moving {
+            link.state.unread.extend_from_slice(&buf);
+            return;
+        }
+        self.cx.stats.relay_bytes_in += buf.len() as u64;
+        self.link_input(ring, key, &mut buf);
+    }
+
+    pub(super) fn link_input<R: Verbs>(&mut self, ring: &mut R, key: usize, input: &mut [u8]) {
+        let Gateway {
+            clients,
+            links,
+            cx,
+            shared,
+            ..
+        } = self;
+        let Some(link) = links.get_mut(key) else {
+            return;
+        };
+        cx.mark_link(&mut link.state);
+        let outcome = links::input(link, input, clients, cx, shared);
+        match outcome {
+            Ok(links::Next::Continue) => {}
+            Ok(links::Next::Ready) => request::retry_held(clients, links, cx, ring),
+            Ok(links::Next::Move) => {
+                if let Some(link) = links.get_mut(key) {
+                    ring.detach(link.state.socket);
+                }
+            }
+            Ok(links::Next::Ended) => self.drop_link(ring, key, "the connector ended the link"),
+            Err(why) => self.drop_link(ring, key, &why),
+        }
+        self.resume_drained(ring, key);
+    }
+
+    /// Streams whose queue ran empty: their clients are read again.
+    pub(super) fn resume_drained<R: Verbs>(&mut self, ring: &mut R, key: usize) {
+        let Some(link) = self.links.get_mut(key) else {
+            return;
+        };
+        while let Some((_, token)) = link.session.poll_drained() {
+            if let Some(client) = self.clients.get_mut(token as usize) {
+                request::resume(client, ring);
+                self.cx.mark_client(&mut client.state);
+            }
+        }
+    }
+
+    pub(super) fn drop_link<R: Verbs>(&mut self, ring: &mut R, key: usize, why: &str) {
+        if !self.links.contains(key) {
+            return;
+        }
+        let mut link = self.links.remove(key);
+        let state = &link.state;
+        let ready = state.phase == relay::Phase::Ready;
+        tracing::info!(
+            connector = link.name(), peer = %state.peer, shard = self.cx.shard, ready, why, "link closed"
+        );
+        self.own(link.state.socket, Owner::Nobody);
+        if ready {
+            self.cx.sites[link.state.site as usize].remove(key);
+            self.cx.stats.links_lost += 1;
+            self.shared.link_closed(&link, self.cx.shard, self.cx.now);
+        }
+        // The alert or refusal that says why, if the socket takes it at once.
+        if !ring.send_in_flight(link.state.socket)
+            && link.tls.wants_transmit()
+            && let Ok(bytes) = link.tls.transmit(self.cx.outgoing(link.tls.layout()))
+            && !bytes.is_empty()
+        {
+            ring.send(link.state.socket, bytes);
+        }
+        ring.close(link.state.socket);
+        for (stream, token) in link.session.tokens() {
+            let on = |client: &&mut Client| {
+                client
+                    .state
+                    .exchange
+                    .as_ref()
+                    .is_some_and(|e| e.is_on(stream))
+            };
+            if let Some(client) = self.clients.get_mut(token as usize).filter(on) {
+                response::reset(
+                    client,
+                    Fault::ConnectorLost,
+                    "the link to the connector was lost",
+                    &mut self.cx,
+                );
+            }
+        }
+        self.cx.stats.links -= u64::from(ready);
+    }
+
+    pub(super) fn flush_link<R: Verbs>(&mut self, ring: &mut R, key: usize) {
+        let Gateway { links, cx, .. } = self;
+        let Some(link) = links.get_mut(key) else {
+            return;
+        };
+        link.state.dirty = false;
+        if let Err(error) = relay::flush(link, cx, ring) {
+            return self.drop_link(ring, key, &error.text);
+        }
+        if link.state.phase == relay::Phase::Closing && !ring.send_in_flight(link.state.socket) {
+            return self.drop_link(ring, key, "refused");
+        }
+        let at = link.deadline();
+        if link.state.armed.is_none_or(|armed| at < armed) {
+            link.state.armed = Some(at);
+            cx.wheel.insert(
+                at,
+                TIMER_LINK | u64::from(link.state.stamp & STAMP_BITS) << 31 | key as u64,
+            );
+        }
+        self.resume_drained(ring, key);
+    }
+
+    pub(super) fn link_due<R: Verbs>(&mut self, ring: &mut R, key: usize, stamp: u32) {
+        let Gateway { links, cx, .. } = self;
+        let Some(link) = links
+            .get_mut(key)
+            .filter(|link| link.state.stamp & STAMP_BITS == stamp)
+        else {
+            return;
+        };
+        if link.state.armed.is_some_and(|armed| armed > cx.now) {
+            return;
+        }
+        link.state.armed = None;
+        cx.mark_link(&mut link.state);
+        if link.deadline() > cx.now {
+            return;
+        }
+        if link.state.phase != relay::Phase::Ready {
+            return self.drop_link(ring, key, "no READY in time");
+        }
+        let Some((session, out)) = link.session() else {
+            return;
+        };
+        if let Err(error) = session.handle_timeout(cx.now, out) {
+            self.drop_link(ring, key, &error.text);
+        }
+    }
+
+    pub(super) fn adopt<R: Verbs>(&mut self, ring: &mut R, moving: Moving) {
+        let Ok(socket) = ring.adopt(moving.fd) else {
+            return;
+        };
+        let key = self.insert_link(
+            moving.tls,
+            moving.session,
+            socket,
+            moving.peer,
+            relay::Phase::Hello,
+        );
+        let Some(link) = self.links.get_mut(key) else {
+            return;
+        };
+        link.state.out = Some(self.cx.outgoing(link.tls.layout()));
+        link.state.certificate_name = moving.certificate_name;
+        ring.receive(socket, Receive::Large);
+        match links::hello(link, moving.hello, &mut self.cx, &self.shared) {
+            links::Next::Ready => {
+                request::retry_held(&mut self.clients, &mut self.links, &mut self.cx, ring)
+            }
+            _ => relay::mark(&mut self.links, key, &mut self.cx),
+        }
+        let mut unread = moving.unread;
+        if !unread.is_empty() {
+            self.link_input(ring, key, &mut unread);
+        }
+        relay::mark(&mut self.links, key, &mut self.cx);
+    }
+}
