@@ -1,0 +1,183 @@
+//! A short fuzz smoke over every parser that peers or files feed: seeded mutations of good inputs, cut at random places.
+//! Nothing may panic, and every step must use input or end. `TIDEGATE_FUZZ_ROUNDS=N` runs longer; a failure names its
+//! seed. The cores' own tests mutate deeper, with knowledge of the format.
+
+use std::time::{Duration, Instant};
+use tidegate::control::settings::SiteDocument;
+use tidegate::gateway::path;
+use tidegate::wire::http1::{Client, ClientEvent, Framing, Limits, Server, ServerEvent};
+use tidegate::wire::relay::{self, Hello, Role, Session, SessionLimits};
+
+const LIMITS: Limits = Limits {
+    head_bytes: 8192,
+    header_count: 64,
+    trailer_bytes: 1024,
+};
+
+fn rounds() -> u64 {
+    std::env::var("TIDEGATE_FUZZ_ROUNDS")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(200_000)
+}
+
+/// Flips, cuts, repeats and inserts; keeps most of the input, so that mutants get past the first checks.
+fn mutate(good: &[u8], random: &mut fastrand::Rng) -> Vec<u8> {
+    let mut bytes = good.to_vec();
+    for _ in 0..random.usize(0..6) {
+        let at = random.usize(0..bytes.len().max(1));
+        match random.u8(0..5) {
+            0 if !bytes.is_empty() => bytes[at] ^= 1 << random.u8(0..8),
+            1 if !bytes.is_empty() => bytes[at] = random.u8(..),
+            2 => bytes.truncate(at),
+            3 => {
+                let end = (at + random.usize(0..40)).min(bytes.len());
+                let piece = bytes[at.min(end)..end].to_vec();
+                bytes.splice(at.min(end)..at.min(end), piece);
+            }
+            _ => bytes.insert(
+                at.min(bytes.len()),
+                *random.choice(b"\r\n :;%/.\0\xff0aF,").unwrap(),
+            ),
+        }
+    }
+    bytes
+}
+
+/// Runs `target` on mutants; it gets its own random numbers to cut the input by.
+fn smoke(name: &str, corpus: &[&[u8]], target: impl Fn(&[u8], &mut fastrand::Rng)) {
+    for seed in 0..rounds() {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let good = random.choice(corpus).unwrap();
+        let bytes = mutate(good, &mut random);
+        let outcome =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| target(&bytes, &mut random)));
+        assert!(outcome.is_ok(), "{name}: seed {seed}: {bytes:?}");
+    }
+}
+
+/// Pieces of the input, as a network would cut it.
+fn pieces<'a>(mut bytes: &'a [u8], random: &mut fastrand::Rng) -> Vec<&'a [u8]> {
+    let mut out = Vec::new();
+    while !bytes.is_empty() {
+        let (piece, rest) = bytes.split_at(random.usize(1..=bytes.len()));
+        out.push(piece);
+        bytes = rest;
+    }
+    out
+}
+
+#[test]
+fn requests() {
+    let corpus: &[&[u8]] = &[
+        b"GET /a?b HTTP/1.1\r\nHost: h\r\nAccept: */*\r\n\r\nGET /b HTTP/1.1\r\nHost: h\r\n\r\n",
+        b"POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\nhello",
+        b"CCM_POST http://h/x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n0\r\nX: y\r\n\r\n",
+    ];
+    smoke("request", corpus, |bytes, random| {
+        let mut server = Server::new(LIMITS);
+        let mut out = Vec::new();
+        for piece in pieces(bytes, random) {
+            let mut used = 0;
+            loop {
+                let ended = match server.next(piece, &mut used) {
+                    Ok(ServerEvent::NeedMore) => break,
+                    Ok(ServerEvent::End { .. }) => true,
+                    Ok(_) => false,
+                    Err(refusal) => {
+                        assert!((400..600).contains(&refusal.status));
+                        return;
+                    }
+                };
+                if ended && server.awaits_response() {
+                    server.send_head(&mut out, 200, b"OK", [], Framing::Length(0));
+                    server.send_end(&mut out, []);
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn responses() {
+    let corpus: &[&[u8]] = &[
+        b"HTTP/1.1 103 Early\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n0\r\nT: v\r\n\r\n",
+        b"HTTP/1.0 404 \r\nServer: x\r\n\r\nuntil close",
+    ];
+    smoke("response", corpus, |bytes, random| {
+        let mut client = Client::new(LIMITS);
+        let mut out = Vec::new();
+        client.send_head(&mut out, b"GET", b"/", [], Framing::None);
+        client.send_end(&mut out, []);
+        for piece in pieces(bytes, random) {
+            let mut used = 0;
+            loop {
+                match client.next(piece, &mut used) {
+                    Ok(ClientEvent::NeedMore) => break,
+                    Ok(_) => {}
+                    Err(_) => return,
+                }
+            }
+        }
+        let _ = client.finish();
+    });
+}
+
+#[test]
+fn relay_frames() {
+    let limits = SessionLimits {
+        streams: 64,
+        initial_stream_credit: 65_536,
+        max_stream_credit: 262_144,
+        session_credit: 1 << 20,
+        stage_bytes: 65_536,
+    };
+    let now = Instant::now();
+    let hello = Hello {
+        connector: "cp-1".into(),
+        site: "main".into(),
+        incarnation: 7,
+        link_index: 0,
+        wanted_shard: 0,
+        versions: (relay::VERSION, relay::VERSION),
+    };
+    let mut good = Vec::new();
+    let mut connector: Session<u32> = Session::new(Role::Connector, limits, now);
+    connector.send_hello(&hello, &mut good);
+    connector.publish([3; 32], vec![b'x'; 500], &mut good);
+    connector.pump(now, &mut good);
+    smoke("relay", &[&good], |bytes, random| {
+        let mut session: Session<u32> = Session::new(Role::Gateway, limits, now);
+        let mut out = Vec::new();
+        for piece in pieces(bytes, random) {
+            let mut used = 0;
+            while let Ok(Some(_)) =
+                session.next(piece, &mut used, now + Duration::from_millis(1), &mut out)
+            {
+            }
+        }
+    });
+}
+
+#[test]
+fn paths() {
+    let corpus: &[&[u8]] = &[b"/a/b/../c?d=e", b"/%61/./b//c", b"/mp/x;y/%2e%2E/z?%20"];
+    smoke("path", corpus, |bytes, _| {
+        let mut scratch = Vec::new();
+        if let Ok(normal) = path::normalise(bytes, &mut scratch) {
+            let once = normal.path.to_vec();
+            let mut again = Vec::new();
+            let twice = path::normalise(&once, &mut again).expect("a normal path is fine");
+            assert_eq!(twice.path, once, "normalising is done after one time");
+        }
+    });
+}
+
+#[test]
+fn settings() {
+    let good = br#"{"site":{"revision":1,"client_ca":[],"deny_serials":["aa"],"deny_clients":[]},"routes":[{"path":"/mp/","auth":"none","methods":[],"max_body":1,"timeout_ms":1,"case_insensitive":false}]}"#;
+    smoke("settings", &[good], |bytes, _| {
+        let _ = SiteDocument::decode(bytes);
+    });
+}
