@@ -15,7 +15,8 @@ use tidegate::control::config::{load_connector, load_gateway};
 use tidegate::control::pki;
 use tidegate::control::publication::Published;
 use tidegate::control::snapshot::{Registry, Snapshot};
-use tidegate::gateway::links::{Publication, Shared};
+use tidegate::gateway::control::Order;
+use tidegate::gateway::links::Shared;
 use tidegate::gateway::{self, shard::Gateway};
 use tidegate::ring::sim::{Death, RingId, SimConfig, SimNet, SimRing};
 use tidegate::ring::{Event, ListenOptions, Receive, SocketId, Verbs};
@@ -93,7 +94,7 @@ impl Drop for Lab {
 struct GatewayHost {
     ring: SimRing,
     service: Gateway,
-    publications: mpsc::Receiver<Publication>,
+    publications: mpsc::Receiver<Order>,
     registry: Mutex<Registry>,
     published: Arc<Published<Snapshot>>,
     plan: Arc<gateway::plan::Plan>,
@@ -151,8 +152,8 @@ impl GatewayHost {
     }
 
     fn control(&self) {
-        while let Ok(publication) = self.publications.try_recv() {
-            gateway::server::judge(
+        while let Ok(Order::Publication(publication)) = self.publications.try_recv() {
+            gateway::control::judge(
                 publication,
                 &self.registry,
                 &self.published,

@@ -144,4 +144,8 @@ impl process::Source for Source {
     fn gauges(&self) -> Vec<Gauge> {
         self.expiry.iter().map(Gauge::certificate_expiry).collect()
     }
+
+    fn reload(&self) -> process::Reloaded {
+        process::Reloaded::Refused(vec!["not yet".into()])
+    }
 }

@@ -18,7 +18,8 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::auth::Chain;
+use super::auth::{Chain, Challenge, JudgedToken};
+use super::fault::Fault;
 use super::hold::HeldRequest;
 use super::plan::Timeouts;
 
@@ -53,6 +54,10 @@ pub struct State {
     pub address: Box<str>,
     pub sni: Option<Box<str>>,
     pub chain: Option<Rc<Chain>>,
+    /// The token of the last request, with its verdict.
+    pub last_token: Option<Rc<JudgedToken>>,
+    /// Tokens of this connection that were no good.
+    pub bad_tokens: u8,
     pub phase: Phase,
     /// Plaintext staged for the client; none while there is nothing to say.
     pub out: Option<Outgoing>,
@@ -79,8 +84,11 @@ pub struct Exchange {
     pub started: Instant,
     /// Key of the link in the shard's slab, and the stream on it; none while held or after the stream ended.
     pub stream: Option<(usize, StreamId)>,
-    /// Waits for a link.
+    /// Waits for what `wants` says is missing: a link, or keys.
     pub held: Option<Box<HeldRequest>>,
+    pub wants: Fault,
+    /// For the answer 401.
+    pub challenge: Option<Challenge>,
     pub site: u32,
     /// Index of the connector that serves it.
     pub connector: u32,
@@ -111,6 +119,8 @@ impl Exchange {
             started: now,
             stream: None,
             held: None,
+            wants: Fault::NoConnector,
+            challenge: None,
             site: 0,
             connector: u32::MAX,
             client: None,

@@ -1,7 +1,8 @@
 //! What all stages of one gateway shard share, the connections and links excepted.
 
+use crate::control::fetch::Fetches;
 use crate::control::publication::Published;
-use crate::control::snapshot::Snapshot;
+use crate::control::snapshot::{Snapshot, Source};
 use crate::observe::access::AccessSender;
 use crate::observe::metrics::ShardStats;
 use crate::wire::record::{Layout, Outgoing};
@@ -38,6 +39,8 @@ pub struct Context {
     pub snapshot: Arc<Snapshot>,
     pub snapshot_version: u64,
     pub judge: Judge,
+    /// Where keys that a request misses are asked for.
+    pub fetches: Option<Arc<Fetches>>,
     pub sites: Vec<SiteLinks>,
     /// Clients (key, stamp) whose request waits for a link.
     pub held: VecDeque<(usize, u32)>,
@@ -71,26 +74,19 @@ impl Context {
         seed: u64,
     ) -> Context {
         let (snapshot_version, snapshot) = (published.version(), published.get());
-        let sites = plan
-            .site_names
-            .iter()
-            .map(|_| SiteLinks::default())
-            .collect();
+        let sites = plan.sites.iter().map(|_| SiteLinks::default()).collect();
         Context {
             shard,
             now,
             unix_now: 0,
             unix_at: (now, Duration::ZERO),
             connector_names: Vec::new(),
-            site_names: plan
-                .site_names
-                .iter()
-                .map(|name| name.as_str().into())
-                .collect(),
+            site_names: names(&plan),
             published,
             snapshot,
             snapshot_version,
             judge: Judge::default(),
+            fetches: None,
             sites,
             held: VecDeque::new(),
             wheel: Wheel::new(now, Duration::from_millis(16)),
@@ -124,6 +120,13 @@ impl Context {
             state.dirty = true;
             self.dirty_links.push(state.key);
         }
+    }
+
+    /// A reload's plan. What is open goes on; what is new goes by the new one.
+    pub fn set_plan(&mut self, plan: Arc<Plan>) {
+        self.site_names = names(&plan);
+        self.sites.resize_with(plan.sites.len(), SiteLinks::default);
+        self.plan = plan;
     }
 
     /// Reads the wall clock: once a second, for certificates' validity and log lines.
@@ -212,11 +215,36 @@ impl Context {
         }
     }
 
+    /// Copies the judge's counters to where they are read.
+    pub fn count_judgements(&mut self) {
+        let counts = self.judge.counts;
+        let stats = &mut self.stats;
+        (stats.auth_accepted, stats.auth_rejected) = (counts.accepted, counts.rejected);
+        (stats.auth_revoked, stats.auth_cached) = (counts.revoked, counts.cached);
+        (stats.tokens_accepted, stats.tokens_rejected) =
+            (counts.tokens_accepted, counts.tokens_rejected);
+        (stats.tokens_revoked, stats.tokens_cached) = (counts.tokens_revoked, counts.tokens_cached);
+    }
+
+    /// Asks for something to be fetched. True while that is under way.
+    pub fn ask(&self, source: &Source) -> bool {
+        self.fetches
+            .as_ref()
+            .is_some_and(|fetches| fetches.ask(source))
+    }
+
     /// Looks for a newer snapshot: one atomic load when there is none. True when there was.
     pub fn refresh_snapshot(&mut self) -> bool {
         let newer = self.published.newer(&mut self.snapshot_version);
         newer.map(|snapshot| self.snapshot = snapshot).is_some()
     }
+}
+
+fn names(plan: &Plan) -> Vec<Arc<str>> {
+    plan.sites
+        .iter()
+        .map(|site| site.name.as_str().into())
+        .collect()
 }
 
 /// 32 lower-case hex digits.

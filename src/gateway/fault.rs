@@ -43,6 +43,7 @@ pub enum Fault {
     UpstreamRefused,
     UpstreamBroken,
     NoConnector,
+    TrustUnavailable,
     Overloaded,
     UpstreamTimeout,
     Internal,
@@ -112,6 +113,7 @@ pub const TABLE: &[Row] = &[
     row(UpstreamRefused,     502, "Bad Gateway",                     "upstream_refused",      Upstream,  0, false, true),
     row(UpstreamBroken,      502, "Bad Gateway",                     "upstream_broken",       Upstream,  0, false, true),
     row(NoConnector,         503, "Service Unavailable",             "no_connector",          Gateway,   2, false, true),
+    row(TrustUnavailable,    503, "Service Unavailable",             "trust_unavailable",     Gateway,   2, false, true),
     row(Overloaded,          503, "Service Unavailable",             "overloaded",            Gateway,   5, false, true),
     row(UpstreamTimeout,     504, "Gateway Timeout",                 "upstream_timeout",      Upstream,  0, false, true),
     row(Internal,            500, "Internal Server Error",           "internal",              Gateway,   0, true,  true),
@@ -130,6 +132,9 @@ impl Fault {
             MethodNotAllowed => "the route does not take this method",
             BodyTooLarge => "the body is larger than the route takes",
             NoConnector => "no connector of this site is linked",
+            TrustUnavailable => {
+                "the keys or revocation lists that the client is judged by are not there yet"
+            }
             _ => "",
         }
     }

@@ -173,6 +173,7 @@ impl Gateway {
         };
         link.state.out = Some(self.cx.outgoing(link.tls.layout()));
         link.state.certificate_name = moving.certificate_name;
+        link.state.chain = moving.chain;
         ring.receive(socket, Receive::Large);
         match links::hello(link, moving.hello, &mut self.cx, &self.shared) {
             links::Next::Ready => {

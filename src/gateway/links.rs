@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 
 use super::client::Client;
 use super::context::Context;
+use super::control::Order;
 use super::fault::Fault;
-use super::plan::DOCUMENT_MAX;
+use super::plan::{DOCUMENT_MAX, SiteRefusal};
 use super::relay::{Link, Phase};
 use super::response;
 use super::shard::Message;
@@ -43,6 +44,7 @@ pub struct Moving {
     pub session: Session<u32>,
     pub peer: SocketAddr,
     pub certificate_name: String,
+    pub chain: Vec<Vec<u8>>,
     pub hello: Hello,
     pub unread: Vec<u8>,
 }
@@ -64,7 +66,7 @@ pub type LinkKey = (u16, usize, u32);
 pub struct Shared {
     pub incarnations: Arc<Mutex<Incarnations<LinkKey>>>,
     pub shards: Vec<mesh::Sender<Message>>,
-    pub control: mpsc::SyncSender<Publication>,
+    pub control: mpsc::SyncSender<Order>,
     pub names: ConnectorNames,
 }
 
@@ -85,6 +87,7 @@ impl Shared {
             session: link.session,
             peer: link.state.peer,
             certificate_name: link.state.certificate_name,
+            chain: link.state.chain,
             hello,
             unread: link.state.unread,
         };
@@ -156,6 +159,7 @@ pub fn input(
                 state.out = Some(cx.outgoing(tls.layout()));
                 state.certificate_name = common_name(&established.peer_chain)
                     .ok_or("the connector's certificate has no common name")?;
+                state.chain = established.peer_chain;
             }
             Ok(Step::Data(plain)) => match frames(session, state, plain, clients, cx, shared)? {
                 Frames::Done => {}
@@ -309,6 +313,10 @@ fn publish(
     let Some(hello) = hello else {
         return Err("settings before HELLO".into());
     };
+    // A chunk at 0 begins a document, and abandons one that was under way.
+    if offset == 0 {
+        document.clear();
+    }
     if total > DOCUMENT_MAX
         || offset as usize != document.len()
         || bytes.len() > (total - offset) as usize
@@ -326,7 +334,11 @@ fn publish(
             document: std::mem::take(document),
             reply_to,
         };
-        if shared.control.try_send(publication).is_err() {
+        if shared
+            .control
+            .try_send(Order::Publication(publication))
+            .is_err()
+        {
             return Err("the control plane is behind: publish again later".into());
         }
     }
@@ -359,27 +371,20 @@ pub fn hello(link: &mut Link, said: Hello, cx: &mut Context, shared: &Shared) ->
         );
         return refuse(link, refusal::FORBIDDEN, text, cx);
     }
-    let Some(site) = cx
-        .plan
-        .site_names
-        .iter()
-        .position(|name| *name == said.site)
-    else {
-        return refuse(
-            link,
-            refusal::UNKNOWN_SITE,
-            format!("this gateway has no site `{}`", said.site),
-            cx,
-        );
+    let site = match cx.plan.site_of(&said.site, &said.connector) {
+        Ok(site) => site,
+        Err(SiteRefusal::Unknown) => {
+            let text = format!("this gateway has no site `{}`", said.site);
+            return refuse(link, refusal::UNKNOWN_SITE, text, cx);
+        }
+        Err(SiteRefusal::NotServedBy) => {
+            let text = format!(
+                "site `{}` is not served by connector `{}`",
+                said.site, said.connector
+            );
+            return refuse(link, refusal::FORBIDDEN, text, cx);
+        }
     };
-    let allowed = &cx.plan.site_connectors[site];
-    if !allowed.is_empty() && !allowed.contains(&said.connector) {
-        let text = format!(
-            "site `{}` is not served by connector `{}`",
-            said.site, said.connector
-        );
-        return refuse(link, refusal::FORBIDDEN, text, cx);
-    }
     if said.wanted_shard != cx.shard && said.wanted_shard < cx.plan.shards {
         link.state.phase = Phase::Moving;
         link.state.hello = Some(said);

@@ -15,9 +15,11 @@
 
 pub mod accept;
 pub mod auth;
+pub mod change;
 pub mod client;
 pub mod client_life;
 pub mod context;
+pub mod control;
 pub mod fault;
 pub mod hold;
 pub mod link_life;

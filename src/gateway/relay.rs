@@ -45,6 +45,8 @@ pub struct State {
     pub out: Option<Outgoing>,
     /// CN of the connector's certificate.
     pub certificate_name: String,
+    /// The connector's chain (DER, leaf first): judged again when a reload changes who may dial in.
+    pub chain: Vec<Vec<u8>>,
     pub hello: Option<Hello>,
     pub site: u32,
     pub connector: u32,

@@ -240,6 +240,13 @@ pub fn fail(
         name: b"Retry-After",
         value: &retry,
     });
+    let challenge = exchange
+        .challenge
+        .filter(|_| row.status == 401)
+        .map(|challenge| Field {
+            name: b"WWW-Authenticate",
+            value: challenge.value().as_bytes(),
+        });
     if row.close {
         http.close_after_response();
     }
@@ -251,7 +258,7 @@ pub fn fail(
         out,
         row.status,
         row.reason.as_bytes(),
-        fields.into_iter().chain(retry_after),
+        fields.into_iter().chain(retry_after).chain(challenge),
         Framing::Length(body.len() as u64),
     );
     if !http.is_head_request() {

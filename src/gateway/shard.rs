@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::client::{Client, Phase};
 use super::context::Context;
 use super::links::{Moving, Shared};
+use super::plan::Plan;
 use super::relay::{self, Link};
 use super::request;
 
@@ -19,6 +20,8 @@ use super::request;
 pub enum Message {
     /// A newer snapshot is there to be read.
     Snapshot,
+    /// The config file was read again.
+    Plan(Arc<Plan>),
     /// A link that another shard accepted and that belongs here.
     Adopt(Box<Moving>),
     /// The control plane's verdict on settings that came over a link of this shard.
@@ -67,6 +70,8 @@ pub struct Gateway {
     pub(super) finished: bool,
     /// Once a second: pressure, wall clock.
     pub(super) next_tick: Instant,
+    /// Someone may have been denied: clients from this key on are still to be looked at.
+    pub(super) recheck: Option<usize>,
 }
 
 impl Gateway {
@@ -83,6 +88,7 @@ impl Gateway {
             draining: None,
             finished: false,
             next_tick,
+            recheck: None,
         }
     }
 
@@ -115,6 +121,7 @@ impl Gateway {
         match message {
             // Read before the messages were.
             Message::Snapshot => {}
+            Message::Plan(plan) => self.replan(ring, plan),
             Message::Adopt(moving) => self.adopt(ring, *moving),
             Message::Published {
                 link,
@@ -156,6 +163,7 @@ impl Gateway {
                     .filter(|(_, c)| c.state.exchange.is_some())
                     .count() as u64;
                 self.cx.stats.requests_held = self.cx.held.len() as u64;
+                self.cx.count_judgements();
                 self.cx.stats.memory_charged = (self.cx.buffered + ring.stalled_bytes()) as u64;
                 let _ = reply.try_send(self.cx.stats.clone());
             }
@@ -298,15 +306,17 @@ impl<R: Verbs> Service<R> for Gateway {
     fn end_turn(&mut self, ring: &mut R) {
         self.cx.now = ring.now();
         self.tick(ring);
-        if self.cx.refresh_snapshot() {
+        let newer = self.refresh_snapshot();
+        while let Some(message) = self.mesh.receive() {
+            self.message(ring, message);
+        }
+        if newer {
             let Gateway {
                 clients, links, cx, ..
             } = self;
             request::retry_held(clients, links, cx, ring);
         }
-        while let Some(message) = self.mesh.receive() {
-            self.message(ring, message);
-        }
+        self.recheck(ring);
         while let Some(token) = self.cx.wheel.pop(self.cx.now) {
             let key = (token & ((1 << 31) - 1)) as usize;
             let stamp = (token >> 31) as u32;
@@ -352,7 +362,8 @@ impl<R: Verbs> Service<R> for Gateway {
         let drain = self.draining;
         // The once-a-second tick matters only while something is open: an idle shard sleeps.
         let tick = (self.cx.buffered > 0).then_some(self.next_tick);
-        [wheel, drain, tick].into_iter().flatten().min()
+        let recheck = self.recheck.map(|_| self.cx.now);
+        [wheel, drain, tick, recheck].into_iter().flatten().min()
     }
 
     fn is_finished(&self) -> bool {

@@ -103,6 +103,15 @@ stats! {
         auth_revoked r#"result="revoked""#
         auth_cached r#"result="cached""#
     ]
+    counter "tidegate_tokens_total" "Judgements of clients' tokens, by result; cached: no judgement was needed." [
+        tokens_accepted r#"result="accepted""#
+        tokens_rejected r#"result="rejected""#
+        tokens_revoked r#"result="revoked""#
+        tokens_cached r#"result="cached""#
+    ]
+    counter "tidegate_requests_revoked_total" "Requests cut in their course because their client was denied." [
+        requests_revoked ""
+    ]
     counter "tidegate_bytes_total" "Bytes by peer and direction, TLS included." [
         client_bytes_in r#"peer="client",direction="in""#
         client_bytes_out r#"peer="client",direction="out""#

@@ -43,8 +43,8 @@ pub fn read(top: &Section<'_>) -> Option<ConnectorConfig> {
 
     let gateways = read_gateways(top);
     let (settings, routes) = {
-        let (settings, names_a_ca) = site_settings::read(top);
-        let (routes, published) = routes::read(top, names_a_ca);
+        let (settings, accepts) = site_settings::read(top, &site);
+        let (routes, published) = routes::read(top, accepts);
         (
             SiteDocument {
                 site: settings,

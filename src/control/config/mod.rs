@@ -14,6 +14,7 @@ mod gateway;
 mod reader; // a spanned TOML tree, read key by key
 mod routes; // [[route]]
 mod site_settings; // [site] of a connector
+mod site_trust; // its revocation lists, token issuers, deny-lists
 mod sites; // [[site]] of a gateway
 mod source; // a file's text, lines and complaints
 pub mod units; // "60s", "1 GiB"
@@ -49,9 +50,11 @@ pub struct GatewayConfig {
     pub connector_ca: PathBuf,
     pub sites: Vec<SiteConfig>,
     pub limits: Limits,
+    /// How keys and revocation lists are fetched.
+    pub fetch: super::fetch::Plan,
     pub access_log: AccessLog,
 }
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
     pub certificate: PathBuf,
     pub key: PathBuf,

@@ -1,6 +1,7 @@
 //! `[[route]]` of connector.toml: what the connector does with a request, and what it publishes of it.
 
 use super::reader::{At, Section};
+use super::site_settings::Accepts;
 use super::source::Source;
 use super::{RouteConfig, Upstream};
 use crate::control::settings::{Auth, MAX_ROUTES, PublishedRoute, check_route_path, is_method};
@@ -14,7 +15,7 @@ const MAX_BODY: u64 = 1 << 30;
 pub const MAX_UPSTREAMS: usize = 64;
 
 /// Both views of all routes, in the file's order: index i of one is index i of the other.
-pub fn read(top: &Section<'_>, has_client_ca: bool) -> (Vec<RouteConfig>, Vec<PublishedRoute>) {
+pub fn read(top: &Section<'_>, accepts: Accepts) -> (Vec<RouteConfig>, Vec<PublishedRoute>) {
     let source = top.source();
     let sections = top.sections("route");
     if sections.is_empty() {
@@ -33,7 +34,7 @@ pub fn read(top: &Section<'_>, has_client_ca: bool) -> (Vec<RouteConfig>, Vec<Pu
     }
     let (mut routes, mut published) = (Vec::new(), Vec::new());
     for section in sections {
-        if let Some((route, publication)) = read_one(&section, has_client_ca, &published) {
+        if let Some((route, publication)) = read_one(&section, accepts, &published) {
             routes.push(route);
             published.push(publication);
         }
@@ -43,7 +44,7 @@ pub fn read(top: &Section<'_>, has_client_ca: bool) -> (Vec<RouteConfig>, Vec<Pu
 
 fn read_one(
     section: &Section<'_>,
-    has_client_ca: bool,
+    accepts: Accepts,
     before: &[PublishedRoute],
 ) -> Option<(RouteConfig, PublishedRoute)> {
     let source = section.source();
@@ -53,7 +54,7 @@ fn read_one(
         "path = \"/app/\": what is published",
     );
     let upstream = read_upstreams(section);
-    let auth = read_auth(section, has_client_ca);
+    let auth = read_auth(section, accepts);
     let methods = read_methods(section);
     let max_body = section.size("max_body").map_or(MAX_BODY, |at| at.value);
     let timeout = section.duration("timeout").map_or(TIMEOUT, |at| at.value);
@@ -127,30 +128,42 @@ fn check_path(
     }
 }
 
-fn read_auth(section: &Section<'_>, has_client_ca: bool) -> Auth {
-    let source = section.source();
+fn read_auth(section: &Section<'_>, accepts: Accepts) -> Auth {
     let word = section.word("auth", &["certificate", "token", "any", "none"]);
     let line = word.as_ref().map_or(section.line(), |at| at.line);
     let auth = match word.map_or("certificate", |at| at.value) {
-        "token" => {
-            source.error(
-                line,
-                "auth = \"token\": this version does not take tokens",
-                "use \"certificate\"",
-            );
-            Auth::Token
-        }
+        "token" => Auth::Token,
         "any" => Auth::Any,
         "none" => Auth::None,
         _ => Auth::Certificate,
     };
-    if matches!(auth, Auth::Certificate | Auth::Any) && !has_client_ca {
-        source.error(
-            line,
-            "the route wants client certificates, and [site] client_ca names no CA: nobody could pass",
-            "client_ca = [{ name = \"corp\", file = \"clients-ca.pem\" }], or auth = \"none\" for an open route",
-        );
-    }
+    const CA: &str = "client_ca = [{ name = \"corp\", file = \"clients-ca.pem\" }]";
+    const OPEN: &str = "or auth = \"none\" for an open route";
+    let Accepts {
+        certificates,
+        tokens,
+    } = accepts;
+    let missing = match auth {
+        Auth::Certificate if !certificates => (
+            "client certificates, and [site] client_ca names no CA",
+            format!("{CA}, {OPEN}"),
+        ),
+        Auth::Token if !tokens => (
+            "tokens, and [site] names no issuer",
+            format!("[[site.oidc]], or tokens = [\"site-tokens.jwks\"], {OPEN}"),
+        ),
+        Auth::Any if !certificates && !tokens => (
+            "certificates or tokens, and [site] names neither a CA nor an issuer",
+            format!("{CA}, [[site.oidc]], {OPEN}"),
+        ),
+        _ => return auth,
+    };
+    let (what, hint) = missing;
+    section.source().error(
+        line,
+        format!("the route wants {what}: nobody could pass"),
+        hint,
+    );
     auth
 }
 
