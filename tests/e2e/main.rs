@@ -31,4 +31,6 @@ mod observe;
 mod openssl;
 mod paths;
 mod sizes;
+mod upstream_health;
+mod upstream_tls;
 mod upstreams;

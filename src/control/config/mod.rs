@@ -112,13 +112,23 @@ pub struct GatewayAddress {
 pub struct RouteConfig {
     pub path: String,
     pub upstream: Vec<Upstream>,
+    /// For those of them that are https.
+    pub tls: UpstreamTls,
     pub strip_prefix: bool,
     pub timeout: Option<Duration>,
     pub connect_timeout: Duration,
     pub idle_timeout: Duration,
     pub source_addresses: Vec<IpAddr>,
 }
-#[derive(Debug, Clone)]
+/// How https upstreams are reached. Equal settings may share connections, others must not.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// CAs that may issue the upstream's certificate; none: the host's trusted ones.
+    pub ca: Option<PathBuf>,
+    /// What is presented to the upstream.
+    pub identity: Option<TlsFiles>,
+}
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Upstream {
     pub https: bool,
     pub host: String,
@@ -131,7 +141,7 @@ pub struct PoolLimits {
     /// Idle connections kept per upstream and shard.
     pub idle_per_upstream: usize,
     pub idle_seconds: u64,
-    /// Connections per upstream and shard; more requests are RESET(overloaded).
+    /// Connections per upstream and shard; more requests go elsewhere or are RESET(refused).
     pub connections_per_upstream: usize,
 }
 

@@ -325,6 +325,15 @@ impl Lab {
         self.gateway = spawn("gateway", self.dir());
     }
 
+    /// The connector by a command of the test's, which ends with `tidegate connector` or becomes it. Waits for it.
+    #[track_caller]
+    pub fn connector_by(&mut self, command: &mut Command) {
+        let file = self.file("connector.toml");
+        command.arg("connector").arg("--config").arg(file);
+        self.connector = Some(Process::start("connector", self.dir(), command));
+        self.wait_connector();
+    }
+
     pub fn spawn_connector(&mut self) {
         self.connector = Some(spawn("connector", self.dir()));
     }

@@ -9,6 +9,7 @@ pub mod ports;
 pub mod process;
 pub mod talk;
 pub mod tls;
+pub mod tls_server;
 pub mod upstream;
 pub mod wait;
 

@@ -52,14 +52,18 @@ struct State {
 /// A running upstream. Its threads end with it.
 pub struct Upstream {
     pub port: u16,
+    ip: &'static str,
     state: Arc<State>,
 }
 
 impl Upstream {
     pub fn start() -> Upstream {
-        let port = ports::free();
-        let listener =
-            TcpListener::bind(("127.0.0.1", port)).expect("a port that was free just now");
+        Upstream::start_at("127.0.0.1", ports::free())
+    }
+
+    /// At another address of the loopback network.
+    pub fn start_at(ip: &'static str, port: u16) -> Upstream {
+        let listener = TcpListener::bind((ip, port)).expect("a port that was free just now");
         let state = Arc::new(State::default());
         let shared = state.clone();
         std::thread::spawn(move || {
@@ -72,7 +76,7 @@ impl Upstream {
                 std::thread::spawn(move || serve(stream, connection, &shared));
             }
         });
-        Upstream { port, state }
+        Upstream { ip, port, state }
     }
 
     /// Everything noted so far.
@@ -121,7 +125,7 @@ impl Drop for Upstream {
     fn drop(&mut self) {
         self.state.ended.store(true, Ordering::Relaxed);
         self.state.opened.notify_all();
-        let _ = TcpStream::connect(("127.0.0.1", self.port));
+        let _ = TcpStream::connect((self.ip, self.port));
     }
 }
 
