@@ -193,7 +193,10 @@ pub fn open(
         let Some(stream) = session.open(client as u32, frame, out) else {
             continue;
         };
-        site_links.set_turn(wanted.route, at + 1);
+        if wanted.except.is_none() {
+            // A retry takes no turn: else the next request would meet the connector that failed, each time.
+            site_links.set_turn(wanted.route, at + 1);
+        }
         cx.stats.streams_opened += 1;
         mark(links, key, cx);
         return Opened::On {

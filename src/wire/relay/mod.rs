@@ -69,12 +69,12 @@
 //!
 //! GOAWAY is sent when draining, also on an idle link. After GOAWAY, sent or received, the gateway opens no more streams
 //! on the link; an OPEN that crossed it is served or reset with `refused`. A later GOAWAY replaces an earlier one. A
-//! gateway that received it closes the link when no stream is left on it: only its sender of OPEN knows that none is on
-//! the way, so a connector that drains waits for that. Links of a retired incarnation that said GOAWAY end so too.
+//! gateway that received GOAWAY closes the link when no stream is left on it, and a connector that sent it waits for
+//! that: the gateway alone knows that no OPEN is on the way.
 //!
 //! **Links of one connector.** The link index tells apart the links that one incarnation has to one gateway instance.
 //! The same incarnation and index replaces that one link at once, half-open or not. A new incarnation retires all links
-//! of older ones, on every shard. A retired incarnation that comes back while the newer has links is refused as
+//! of older ones, on every shard: they end at once, but those that said GOAWAY finish their streams. A retired incarnation that comes back while the newer has links is refused as
 //! `duplicate_connector_id`: two processes live under one id. [`Incarnations`] decides it.
 //!
 //! # Liveness
