@@ -27,6 +27,10 @@ impl Connector {
     }
 
     pub(super) fn arm_targets(&mut self) {
+        if self.draining.is_some() {
+            // Nothing is dialled any more, however long it has been due.
+            return;
+        }
         if let Some(at) = self.cx.targets.iter().filter_map(Target::due).min() {
             self.cx.wheel.insert(at.max(self.cx.now), TIMER_TARGETS);
         }
@@ -85,6 +89,7 @@ impl Connector {
                 out: None,
                 opened: self.cx.now,
                 ready_since: None,
+                away: None,
                 refused: false,
                 dirty: false,
                 armed: None,

@@ -114,7 +114,8 @@ impl Connector {
                 result,
             } => {
                 let target = &mut self.cx.targets[index];
-                if target.round != round || !matches!(target.state, Dial::Resolving(_)) {
+                let awaited = target.round == round && matches!(target.state, Dial::Resolving(_));
+                if !awaited || self.draining.is_some() {
                     return;
                 }
                 match result {
@@ -157,19 +158,25 @@ impl Connector {
                 self.cx.stats.memory_charged = ring.stalled_bytes() as u64;
                 let _ = reply.try_send(self.cx.stats.clone());
             }
-            Message::Drain(deadline) => {
-                self.draining = Some(deadline);
-                for (_, link) in &mut self.links {
-                    if let Some((session, out)) = link.session() {
-                        session.send_go_away(
-                            deadline.saturating_duration_since(self.cx.now),
-                            Duration::ZERO,
-                            out,
-                        );
-                    }
-                    self.cx.mark_link(&mut link.state);
-                }
+            Message::Drain(deadline) => self.drain(ring, deadline),
+        }
+    }
+
+    /// Asks the gateways for no more streams. What they opened before they heard of it is served: a link ends when the
+    /// gateway closes it, and the shard with its last link, or at the deadline.
+    fn drain<R: Verbs>(&mut self, ring: &mut R, deadline: Instant) {
+        self.draining = Some(deadline);
+        let left = deadline.saturating_duration_since(self.cx.now);
+        let mut unready = Vec::new();
+        for (key, link) in &mut self.links {
+            match link.session() {
+                Some((session, out)) => session.send_go_away(left, Duration::ZERO, out),
+                None => unready.push(key),
             }
+            self.cx.mark_link(&mut link.state);
+        }
+        for key in unready {
+            self.drop_link(ring, key, "draining");
         }
     }
 }
@@ -264,7 +271,7 @@ impl<R: Verbs> Service<R> for Connector {
             }
         }
         if let Some(deadline) = self.draining
-            && (self.exchanges.is_empty() || self.cx.now >= deadline)
+            && (self.links.is_empty() && self.exchanges.is_empty() || self.cx.now >= deadline)
         {
             self.finished = true;
         }

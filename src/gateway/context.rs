@@ -16,11 +16,14 @@ use super::auth::Judge;
 use super::client::{self, Exchange};
 use super::plan::Plan;
 use super::relay::{self, SiteLinks};
+use super::retry::{self, Retries};
 
 /// Send buffers kept for reuse, and the largest worth keeping.
 const POOL_BUFFERS: usize = 256;
 const POOL_BUFFER_BYTES: usize = 160 * 1024;
 const POOL_EXCHANGES: usize = 1024;
+/// A buffer that one request made larger is not kept with its exchange.
+const POOL_EXCHANGE_BUFFER: usize = 4096;
 /// Connector names remembered for log lines.
 const CONNECTORS_MAX: usize = 65_536;
 
@@ -55,6 +58,7 @@ pub struct Context {
     pub access: Option<AccessSender>,
     /// Response bytes that wait in exchanges, for the memory cap.
     pub buffered: usize,
+    pub retries: Retries,
     pub pressure: bool,
     pub random: fastrand::Rng,
     next_stamp: u32,
@@ -97,6 +101,7 @@ impl Context {
             stats: ShardStats::new(u32::from(shard)),
             access,
             buffered: 0,
+            retries: Retries::default(),
             pressure: false,
             random: fastrand::Rng::with_seed(seed),
             next_stamp: 1,
@@ -201,10 +206,14 @@ impl Context {
 
     pub fn recycle_exchange(&mut self, mut exchange: Box<Exchange>) {
         self.buffered -= exchange.backlog();
-        // What a slow reader made large is given back to the system.
-        if exchange.waiting.capacity() > 4096 {
-            exchange.waiting = Vec::new();
+        retry::let_go(&mut exchange, self);
+        // What a slow reader or a long head made large is given back to the system.
+        for buffer in [&mut exchange.waiting, &mut exchange.line] {
+            if buffer.capacity() > POOL_EXCHANGE_BUFFER {
+                *buffer = Vec::new();
+            }
         }
+        exchange.open.clear(POOL_EXCHANGE_BUFFER);
         exchange.held = None;
         exchange.end = None;
         exchange.client = None;

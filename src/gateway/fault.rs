@@ -139,20 +139,6 @@ impl Fault {
         }
     }
 
-    /// What a relay stream's RESET means to the client.
-    pub fn of_reset(code: ResetCode) -> Fault {
-        match code {
-            ResetCode::Refused | ResetCode::Overloaded => Fault::Overloaded,
-            ResetCode::Cancelled => Fault::ConnectorLost,
-            ResetCode::UpstreamRefused => Fault::UpstreamRefused,
-            ResetCode::UpstreamTimeout => Fault::UpstreamTimeout,
-            ResetCode::UpstreamBroken => Fault::UpstreamBroken,
-            ResetCode::NotPublished => Fault::NotPublished,
-            ResetCode::BodyTooLarge => Fault::BodyTooLarge,
-            ResetCode::Protocol | ResetCode::Internal => Fault::Internal,
-        }
-    }
-
     /// What a refused HTTP message means, by the status that the HTTP core chose.
     pub fn of_status(status: u16) -> Fault {
         match status {
@@ -163,6 +149,55 @@ impl Fault {
             501 => Fault::NotImplemented,
             505 => Fault::VersionNotSupported,
             _ => Fault::BadRequest,
+        }
+    }
+}
+
+/// Whether another connector may be asked after a request's stream was lost; `retry.rs` has the rest of the rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeat {
+    /// The request's own fault, or it would take the same time again.
+    Never,
+    /// The upstream may have seen the request: only where that does no harm.
+    Idempotent,
+    /// The upstream saw nothing of it.
+    Always,
+}
+
+/// How a stream was lost before its end: what the client is told, unless another connector can be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Loss {
+    pub fault: Fault,
+    pub repeat: Repeat,
+}
+
+impl Loss {
+    const fn new(fault: Fault, repeat: Repeat) -> Loss {
+        Loss { fault, repeat }
+    }
+
+    /// The link to the connector is gone.
+    pub const LINK: Loss = Loss::new(ConnectorLost, Repeat::Idempotent);
+
+    /// What a relay stream's RESET means.
+    #[rustfmt::skip]
+    pub const fn of_reset(code: ResetCode) -> Loss {
+        match code {
+            // The protocol's promise: the upstream saw nothing.
+            ResetCode::Refused         => Loss::new(Overloaded,      Repeat::Always),
+            // Sent by a connector when no connection came about, so nothing could be sent on it. (Or none came about to
+            // repeat on what a dead pooled connection had carried, which it does with GET and the like only.)
+            ResetCode::UpstreamRefused => Loss::new(UpstreamRefused, Repeat::Always),
+            ResetCode::Cancelled       => Loss::new(ConnectorLost,   Repeat::Idempotent),
+            ResetCode::UpstreamBroken  => Loss::new(UpstreamBroken,  Repeat::Idempotent),
+            ResetCode::Internal        => Loss::new(Internal,        Repeat::Idempotent),
+            // The client has waited long enough, and the upstream is slow already.
+            ResetCode::UpstreamTimeout => Loss::new(UpstreamTimeout, Repeat::Never),
+            // Another connector would say the same, or be pushed over its limit too.
+            ResetCode::NotPublished    => Loss::new(NotPublished,    Repeat::Never),
+            ResetCode::BodyTooLarge    => Loss::new(BodyTooLarge,    Repeat::Never),
+            ResetCode::Overloaded      => Loss::new(Overloaded,      Repeat::Never),
+            ResetCode::Protocol        => Loss::new(Internal,        Repeat::Never),
         }
     }
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use super::client::Client;
 use super::context::Context;
 use super::control::Order;
-use super::fault::Fault;
+use super::fault::Loss;
 use super::plan::{DOCUMENT_MAX, SiteRefusal};
 use super::relay::{Link, Phase};
 use super::response;
@@ -212,7 +212,7 @@ fn frames(
                 head,
             }) => {
                 if let Some(client) = clients.get_mut(token as usize) {
-                    response::head(client, stream, &head, cx);
+                    response::head(client, state.key, stream, &head, cx);
                 }
             }
             Some(Event::Data {
@@ -221,7 +221,7 @@ fn frames(
                 bytes,
             }) => {
                 let taken = match clients.get_mut(token as usize) {
-                    Some(client) => response::data(client, stream, bytes, cx),
+                    Some(client) => response::data(client, state.key, stream, bytes, cx),
                     None => bytes.len(),
                 };
                 consumed = Some((stream, taken));
@@ -232,7 +232,8 @@ fn frames(
                 trailers,
             }) => {
                 if let Some(client) = clients.get_mut(token as usize) {
-                    orphan = response::end(client, stream, &mut trailers.into_iter(), cx);
+                    orphan =
+                        response::end(client, state.key, stream, &mut trailers.into_iter(), cx);
                 }
             }
             Some(Event::Reset {
@@ -242,15 +243,8 @@ fn frames(
                 text,
             }) => {
                 cx.stats.streams_reset += 1;
-                let on = |client: &&mut Client| {
-                    client
-                        .state
-                        .exchange
-                        .as_ref()
-                        .is_some_and(|e| e.is_on(stream))
-                };
-                if let Some(client) = clients.get_mut(token as usize).filter(on) {
-                    response::reset(client, Fault::of_reset(code), text, cx);
+                if let Some(client) = clients.get_mut(token as usize) {
+                    response::reset(client, state.key, stream, Loss::of_reset(code), text, cx);
                 }
             }
             Some(Event::Publish {
@@ -274,8 +268,11 @@ fn frames(
             Some(Event::Refused { text, .. }) => {
                 return Err(format!("the connector ended the session: {text}"));
             }
-            // The session opens no more streams by itself; those open are finished.
-            Some(Event::GoAway { .. }) => {}
+            // No more streams go over this link; it is closed when those open are finished.
+            Some(Event::GoAway { .. }) => {
+                tracing::info!(peer = %state.peer, shard = cx.shard, "the connector drains");
+                cx.sites[state.site as usize].remove(state.key);
+            }
             Some(Event::RoundTrip(_)) => {}
             Some(Event::Ready(_) | Event::Open { .. } | Event::Published { .. }) => {
                 return Err("the connector sent what only a gateway sends".into());

@@ -145,6 +145,8 @@ pub const STREAM_QUEUE: usize = 64 * 1024;
 pub const HELD_MAX: usize = 1024;
 /// Body bytes that a held request may keep.
 pub const HELD_BODY: usize = 64 * 1024;
+/// Body bytes of a request that are kept, so that another connector can be asked.
+pub const KEPT_BODY: usize = 16 * 1024;
 /// Input discarded after the last response, before the connection is cut.
 pub const DRAIN_BYTES: usize = 1024 * 1024;
 /// A request body above this is received in large buffers.

@@ -14,9 +14,9 @@ use super::fault::Fault;
 use super::hold::{HeldRequest, Incoming};
 use super::path;
 use super::plan::{HELD_BODY, HELD_MAX, LARGE_BODY, PIPELINED, STREAM_QUEUE};
-use super::relay::{self, Link};
+use super::relay::{self, Link, Wanted};
 use super::response::Orphan;
-use super::{auth, response, route};
+use super::{auth, response, retry, route};
 
 /// Tokens that are no good, after which a connection ends: each one may cost a signature's verification.
 const BAD_TOKENS_MAX: u8 = 16;
@@ -109,6 +109,7 @@ fn first(
     exchange.line.put(head.target);
     exchange.request_done = head.framing == Framing::None;
     let incoming = Incoming::of(head);
+    retry::earn(cx);
     match begin(&incoming, state, exchange, links, cx) {
         Err((fault @ (Fault::NoConnector | Fault::TrustUnavailable), _))
             if cx.held.len() < HELD_MAX =>
@@ -141,7 +142,7 @@ fn begin(
     let mut scratch = Vec::new();
     let normal = path::normalise(head.target, &mut scratch)
         .map_err(|r| (Fault::BadRequest, r.why.to_owned()))?;
-    let route = route::admit(&snapshot, site, normal.path, head.method, head.framing)
+    let (index, route) = route::admit(&snapshot, site, normal.path, head.method, head.framing)
         .map_err(|fault| (fault, fault.explanation().to_owned()))?;
     let entry = enter(head, &snapshot, site, route.auth, state, exchange, cx)?;
     exchange.max_body = route.max_body;
@@ -165,19 +166,23 @@ fn begin(
     };
     let forwarded = head.fields().filter(|field| !is_dropped(field.name));
     let mut fields = forwarded.chain(identity_fields(&entry, &state.address));
-    let opened = relay::open(
-        site,
-        &route.connectors,
-        state.key,
-        &open,
-        &mut fields,
-        links,
-        cx,
-    );
+    let fits = exchange.open.encode(&open, &mut fields);
     if let auth::Entry::Known(verdict) = &entry {
         exchange.client = Some(verdict.clone());
     }
-    match opened {
+    if !fits {
+        return Err((
+            Fault::HeadTooLarge,
+            "the head does not fit a relay frame".into(),
+        ));
+    }
+    let wanted = Wanted {
+        site,
+        route: index,
+        connectors: &route.connectors,
+        except: None,
+    };
+    match relay::open(&wanted, state.key, &mut exchange.open, links, cx) {
         relay::Opened::On {
             link,
             stream,
@@ -185,15 +190,17 @@ fn begin(
         } => {
             exchange.stream = Some((link, stream));
             exchange.connector = connector;
+            // A body is kept only where somebody else could take it.
+            let others = Wanted {
+                except: Some(connector),
+                ..wanted
+            };
+            exchange.whole = head.framing == Framing::None || relay::is_linked(&others, cx);
             Ok(())
         }
         relay::Opened::Full => Err((
             Fault::Overloaded,
             "every link of the site's connectors is at its stream limit".into(),
-        )),
-        relay::Opened::TooLarge => Err((
-            Fault::HeadTooLarge,
-            "the head does not fit a relay frame".into(),
         )),
         relay::Opened::NoLink => Err((Fault::NoConnector, Fault::NoConnector.explanation().into())),
     }
@@ -326,6 +333,7 @@ fn body<R: Verbs>(
         return Ok(());
     };
     session.send_data(stream, bytes, out);
+    retry::keep(exchange, bytes, cx);
     if session.queued(stream) > STREAM_QUEUE {
         exchange.paused = true;
         read(state, Receive::Paused, ring);
@@ -345,8 +353,13 @@ fn end<R: Verbs>(
     if let Some(exchange) = state.exchange.as_mut() {
         exchange.request_done = true;
         if let Some((link, stream)) = exchange.stream {
+            let mut trailers = trailers.filter(|f| !is_ours(f.name)).peekable();
+            if trailers.peek().is_some() {
+                // They are not kept.
+                retry::let_go(exchange, cx);
+            }
             if let Some((session, out)) = links.get_mut(link).and_then(Link::session) {
-                session.send_end(stream, &mut trailers.filter(|f| !is_ours(f.name)), out);
+                session.send_end(stream, &mut trailers, out);
             }
             relay::mark(links, link, cx);
         }
@@ -405,8 +418,9 @@ pub fn retry_held<R: Verbs>(
                     if let Some((session, out)) = links.get_mut(link).and_then(Link::session) {
                         if !held.early.is_empty() {
                             session.send_data(stream, &held.early, out);
+                            retry::keep(&mut exchange, &held.early, cx);
                         }
-                        if exchange.request_done && held.head().framing != Framing::None {
+                        if exchange.request_done {
                             session.send_end(stream, &mut std::iter::empty(), out);
                         }
                     }

@@ -142,11 +142,10 @@ impl Gateway {
                 }
             }
             Message::Retire { link, stamp } => {
-                if self
-                    .links
-                    .get(link)
-                    .is_some_and(|link| link.state.stamp == stamp)
-                {
+                // A link that said GOAWAY is an earlier process's that ends in order: its streams finish beside the
+                // newer links, and it is closed with the last of them.
+                let stands = |link: &Link| link.state.stamp == stamp && !link.session.peer_leaves();
+                if self.links.get(link).is_some_and(stands) {
                     self.drop_link(ring, link, "replaced by a newer link of the same connector");
                 }
             }
@@ -164,7 +163,7 @@ impl Gateway {
                     .count() as u64;
                 self.cx.stats.requests_held = self.cx.held.len() as u64;
                 self.cx.count_judgements();
-                self.cx.stats.memory_charged = (self.cx.buffered + ring.stalled_bytes()) as u64;
+                self.cx.stats.memory_charged = self.charged(ring) as u64;
                 let _ = reply.try_send(self.cx.stats.clone());
             }
             Message::Drain(deadline) => self.drain(ring, deadline),
@@ -177,10 +176,11 @@ impl Gateway {
             ring.stop_listening(listener);
         }
         let left = deadline.saturating_duration_since(self.cx.now);
-        for (_, link) in &mut self.links {
+        for (key, link) in &mut self.links {
             let spread = Duration::from_millis(self.cx.random.u64(0..1000));
             if let Some((session, out)) = link.session() {
                 session.send_go_away(left, spread, out);
+                self.cx.sites[link.state.site as usize].remove(key);
             }
             self.cx.mark_link(&mut link.state);
         }
@@ -200,7 +200,7 @@ impl Gateway {
         }
         self.next_tick = self.cx.now + Duration::from_secs(1);
         self.cx.read_wall_clock();
-        let held = self.cx.buffered + ring.stalled_bytes();
+        let held = self.charged(ring);
         let pressure = held > self.cx.plan.memory / 5 * 4;
         if pressure != self.cx.pressure {
             self.cx.pressure = pressure;
@@ -212,6 +212,11 @@ impl Gateway {
         if held > self.cx.plan.memory {
             self.shed(ring);
         }
+    }
+
+    /// Bytes that count against the memory cap.
+    fn charged<R: Verbs>(&self, ring: &R) -> usize {
+        self.cx.buffered + self.cx.retries.kept + ring.stalled_bytes()
     }
 
     /// Over the cap: the clients that have not read for longest lose their streams, until a tenth is free.
@@ -361,7 +366,7 @@ impl<R: Verbs> Service<R> for Gateway {
         let wheel = self.cx.wheel.next_deadline();
         let drain = self.draining;
         // The once-a-second tick matters only while something is open: an idle shard sleeps.
-        let tick = (self.cx.buffered > 0).then_some(self.next_tick);
+        let tick = (self.cx.buffered + self.cx.retries.kept > 0).then_some(self.next_tick);
         let recheck = self.recheck.map(|_| self.cx.now);
         [wheel, drain, tick, recheck].into_iter().flatten().min()
     }

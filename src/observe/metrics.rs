@@ -97,6 +97,9 @@ stats! {
     counter "tidegate_requests_retried_total" "Requests sent again to another connector." [
         requests_retried ""
     ]
+    counter "tidegate_retries_withheld_total" "Requests not sent again because a tenth of the traffic had been." [
+        retries_withheld ""
+    ]
     counter "tidegate_auth_total" "Judgements of client certificates, by result; cached: no judgement was needed." [
         auth_accepted r#"result="accepted""#
         auth_rejected r#"result="rejected""#

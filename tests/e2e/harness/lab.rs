@@ -82,6 +82,8 @@ pub struct Plan {
     alone: bool,
     gateway_shards: u16,
     connector_shards: u16,
+    connectors: u16,
+    instances: u16,
     limits: String,
     routes: String,
     with_nginx: bool,
@@ -108,6 +110,18 @@ impl Plan {
 
     pub fn shards(mut self, gateway: u16, connector: u16) -> Plan {
         (self.gateway_shards, self.connector_shards) = (gateway, connector);
+        self
+    }
+
+    /// So many connectors may serve the site, `cp-1` and on. The lab starts the first one only.
+    pub fn connectors(mut self, count: u16) -> Plan {
+        self.connectors = count;
+        self
+    }
+
+    /// So many instances of the gateway are dialled. The lab starts number 0 only.
+    pub fn instances(mut self, count: u16) -> Plan {
+        self.instances = count;
         self
     }
 
@@ -162,13 +176,15 @@ impl Plan {
         }
         let ports = Ports {
             clients: ports::free(),
-            relay: ports::free(),
+            relay: ports::free_row(self.instances),
             gateway_admin: ports::free(),
             connector_admin: ports::free(),
         };
         pki(dir, &["init"]);
         pki(dir, &["server"]);
-        pki(dir, &["connector", "cp-1"]);
+        for number in 1..=self.connectors {
+            pki(dir, &["connector", &format!("cp-{number}")]);
+        }
         pki(dir, &["client", "device-1"]);
         fs::write(dir.join("gateway.toml"), self.gateway_toml(ports)).expect("gateway.toml");
         let text = self.connector_toml(ports, upstream.port);
@@ -195,13 +211,14 @@ impl Plan {
             gateway_admin,
             ..
         } = ports;
+        let connectors: Vec<_> = (1..=self.connectors).map(|n| format!("cp-{n}")).collect();
         format!(
             "[gateway]\nname = \"lab\"\nshards = {shards}\n\
              [listen]\nclients = [\"127.0.0.1:{clients}\"]\nrelay = [\"127.0.0.1:{relay}\"]\n\
              admin = \"127.0.0.1:{gateway_admin}\"\n\
              [tls]\ncertificate = \"server.pem\"\nkey = \"server.key\"\n\
              [relay]\nconnector_ca = \"ca.pem\"\n\
-             [[site]]\nname = \"main\"\nhosts = [\"*\"]\nconnectors = [\"cp-1\"]\n\
+             [[site]]\nname = \"main\"\nhosts = [\"*\"]\nconnectors = {connectors:?}\n\
              [limits]\n{limits}\n[log]\naccess = \"all\"\n",
             shards = self.gateway_shards,
             limits = self.limits,
@@ -217,11 +234,12 @@ impl Plan {
         let text = format!(
             "[connector]\nid = \"cp-1\"\nsite = \"main\"\nshards = {shards}\nadmin = \"127.0.0.1:{connector_admin}\"\n\
              tls = {{ certificate = \"cp-1.pem\", key = \"cp-1.key\", gateway_ca = \"ca.pem\" }}\n\
-             [[gateway]]\nhost = \"127.0.0.1\"\nport = {relay}\n\
+             [[gateway]]\nhost = \"127.0.0.1\"\nport = {relay}\ninstances = {instances}\n\
              [site]\nrevision = 1\nclient_ca = [{{ name = \"lab\", file = \"clients-ca.pem\" }}]\n\
              [[route]]\npath = \"/t/\"\nupstream = [\"http://UPSTREAM\"]\nauth = \"none\"\n\
              [[route]]\npath = \"/cert/\"\nupstream = [\"http://UPSTREAM\"]\nauth = \"certificate\"\n{routes}",
             shards = self.connector_shards,
+            instances = self.instances,
             routes = self.routes,
         );
         text.replace("UPSTREAM", &format!("127.0.0.1:{upstream}"))
@@ -240,6 +258,8 @@ impl Lab {
             alone: false,
             gateway_shards: 1,
             connector_shards: 1,
+            connectors: 1,
+            instances: 1,
             limits: String::new(),
             routes: String::new(),
             with_nginx: false,

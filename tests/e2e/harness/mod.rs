@@ -1,8 +1,10 @@
 //! What the tests stand on: processes, ports, a PKI, upstreams, and clients that can misbehave.
 
 pub mod curl;
+pub mod fleet;
 pub mod http;
 pub mod lab;
+pub mod load;
 pub mod nginx;
 pub mod pattern;
 pub mod ports;

@@ -63,7 +63,12 @@ impl Tls {
     }
 
     pub fn try_connect(lab: &Lab, config: &Arc<ClientConfig>) -> io::Result<Tls> {
-        let tcp = TcpStream::connect(("127.0.0.1", lab.ports.clients))?;
+        Tls::try_connect_to(lab.ports.clients, config)
+    }
+
+    /// To a gateway of one's choice, by its port.
+    pub fn try_connect_to(port: u16, config: &Arc<ClientConfig>) -> io::Result<Tls> {
+        let tcp = TcpStream::connect(("127.0.0.1", port))?;
         tcp.set_nodelay(true)?;
         tcp.set_read_timeout(Some(PATIENCE))?;
         tcp.set_write_timeout(Some(PATIENCE))?;
