@@ -2,8 +2,8 @@
 //! order of the path:
 //!
 //! ```text
-//! client ═HTTPS═▶ accept ▸ (wire::tls ▸ wire::http1) ▸ route ▸ auth ▸ relay ═link═▶ connector
-//!                 accept.rs     client_life.rs request.rs ───────┘  ▲
+//! client ═HTTPS═▶ accept ▸ balancer ▸ (wire::tls ▸ wire::http1) ▸ route ▸ auth ▸ relay ═link═▶ connector
+//!                 accept.rs balancer.rs client_life.rs request.rs ───────┘  ▲
 //!                 ◀────────────────── response.rs ◀── links.rs ◀────┘
 //! ```
 //!
@@ -15,6 +15,7 @@
 
 pub mod accept;
 pub mod auth;
+pub mod balancer;
 pub mod client;
 pub mod client_life;
 pub mod context;

@@ -38,6 +38,8 @@ pub struct Plan {
     pub half_close: bool,
     /// Client connections a shard.
     pub connections: usize,
+    /// Peers whose connections begin with a PROXY header.
+    pub balancers: Vec<ipnet::IpNet>,
     /// Client connections from one address, a shard; `usize::MAX`: no limit.
     pub connections_per_address: usize,
     /// Bytes that a shard may hold for slow readers.

@@ -88,6 +88,7 @@ pub fn plan(config: &GatewayConfig) -> Result<Plan, String> {
         },
         half_close: limits.half_close,
         connections: share(limits.connections),
+        balancers: config.proxy_protocol_from.clone(),
         connections_per_address: limits.connections_per_address,
         memory: share(limits.memory_mib * 1024 * 1024),
         access: config.access_log,

@@ -18,6 +18,7 @@ mod harness;
 
 mod aborts;
 mod admission;
+mod balancers;
 mod check;
 mod connectors;
 mod curl;

@@ -201,6 +201,37 @@ fn a_file_without_sites_and_listeners_has_the_defaults() {
 }
 
 #[test]
+fn balancers_are_ranges_or_single_addresses() {
+    let lab = Lab::new();
+    let listed = |list: &str| {
+        let line = format!("admin = \"\"\nproxy_protocol_from = {list}");
+        lab.gateway(&GATEWAY.replace("admin = \"\"", &line))
+    };
+    let plan = good(listed(
+        "[\"10.1.2.3/8\", \"fd00::/8\", \"127.0.0.1\", \"::1\", \"::ffff:192.0.2.1\"]",
+    ));
+    let texts: Vec<_> = plan
+        .proxy_protocol_from
+        .iter()
+        .map(|net| net.to_string())
+        .collect();
+    assert_eq!(
+        texts,
+        [
+            "10.0.0.0/8",
+            "fd00::/8",
+            "127.0.0.1/32",
+            "::1/128",
+            "192.0.2.1/32"
+        ]
+    );
+    let (_, warnings) = listed("\"0.0.0.0/0\"").unwrap();
+    assert!(warnings[0].text.contains("is everybody") && warnings[0].line == 8);
+    let many = format!("[{}]", "\"10.0.0.1\",".repeat(257));
+    assert!(lines(&listed(&many).unwrap_err()).contains("more than 256 entries"));
+}
+
+#[test]
 fn a_connectors_file_is_its_plan_and_its_publication() {
     let lab = Lab::new();
     let plan = good(lab.connector(CONNECTOR));
@@ -344,9 +375,12 @@ const WRONG_GATEWAYS: &[Case] = &[
     case("\"[::1]:8443\"", "\"0.0.0.0:10142\"", "0.0.0.0:10142 is listened on twice", "its own port"),
     case("clients = [\"127.0.0.1:0\", \"[::1]:8443\"]", "clients = [] #<<", "`clients` names no address", "clients = ["),
     case("\"[::1]:8443\"", "7 #<<\n", "an item of `clients` is a whole number", "double quotes"),
+    case("admin = \"\"", "admin = \"\"\nproxy_protocol_from = [\"10.0.0.0/33\"] #<<", "`proxy_protocol_from`: \"10.0.0.0/33\" is no address range", "10.0.0.0/8"),
+    case("admin = \"\"", "admin = \"\"\nproxy_protocol_from = [\"::1\",\n\"lb.corp\" #<<\n]", "\"lb.corp\" is no address range", "10.0.0.7"),
+    case("admin = \"\"", "admin = \"\"\nproxy_protocol_from = [\"10.0.0.1:443\"] #<<", "\"10.0.0.1:443\" is no address range", "10.0.0.7"),
+    case("admin = \"\"", "admin = \"\"\nproxy_protocol_from = [\"::ffff:10.0.0.0/104\"] #<<", "is IPv4 inside IPv6", "write it as IPv4"),
     // what this version does not have
     case("admin = \"\"", "admin = \"\"\nrelay_https = [\"0.0.0.0:443\"] #<<", "`relay_https`: this version does not have", "leave it empty"),
-    case("admin = \"\"", "admin = \"\"\nproxy_protocol_from = [\"10.0.0.0/8\"] #<<", "`proxy_protocol_from`: this version", "leave it empty"),
     // files
     case("certificate = \"server.pem\"", "certificate = \"none.pem\" #<<", "none.pem does not exist", "relative to the config file"),
     case("certificate = \"server.pem\"", "certificate = \"\" #<<", "`certificate` is empty", "PEM file"),

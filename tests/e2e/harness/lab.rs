@@ -82,6 +82,7 @@ pub struct Plan {
     alone: bool,
     gateway_shards: u16,
     connector_shards: u16,
+    listen: String,
     limits: String,
     routes: String,
     with_nginx: bool,
@@ -108,6 +109,12 @@ impl Plan {
 
     pub fn shards(mut self, gateway: u16, connector: u16) -> Plan {
         (self.gateway_shards, self.connector_shards) = (gateway, connector);
+        self
+    }
+
+    /// More lines for `[listen]` of gateway.toml.
+    pub fn listen(mut self, lines: &str) -> Plan {
+        self.listen = lines.to_owned();
         self
     }
 
@@ -198,12 +205,13 @@ impl Plan {
         format!(
             "[gateway]\nname = \"lab\"\nshards = {shards}\n\
              [listen]\nclients = [\"127.0.0.1:{clients}\"]\nrelay = [\"127.0.0.1:{relay}\"]\n\
-             admin = \"127.0.0.1:{gateway_admin}\"\n\
+             admin = \"127.0.0.1:{gateway_admin}\"\n{listen}\n\
              [tls]\ncertificate = \"server.pem\"\nkey = \"server.key\"\n\
              [relay]\nconnector_ca = \"ca.pem\"\n\
              [[site]]\nname = \"main\"\nhosts = [\"*\"]\nconnectors = [\"cp-1\"]\n\
              [limits]\n{limits}\n[log]\naccess = \"all\"\n",
             shards = self.gateway_shards,
+            listen = self.listen,
             limits = self.limits,
         )
     }
@@ -240,6 +248,7 @@ impl Lab {
             alone: false,
             gateway_shards: 1,
             connector_shards: 1,
+            listen: String::new(),
             limits: String::new(),
             routes: String::new(),
             with_nginx: false,

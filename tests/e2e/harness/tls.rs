@@ -63,7 +63,14 @@ impl Tls {
     }
 
     pub fn try_connect(lab: &Lab, config: &Arc<ClientConfig>) -> io::Result<Tls> {
-        let tcp = TcpStream::connect(("127.0.0.1", lab.ports.clients))?;
+        Tls::begin(
+            TcpStream::connect(("127.0.0.1", lab.ports.clients))?,
+            config,
+        )
+    }
+
+    /// The same over a connection that said something already.
+    pub fn begin(tcp: TcpStream, config: &Arc<ClientConfig>) -> io::Result<Tls> {
         tcp.set_nodelay(true)?;
         tcp.set_read_timeout(Some(PATIENCE))?;
         tcp.set_write_timeout(Some(PATIENCE))?;
