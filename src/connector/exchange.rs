@@ -141,10 +141,10 @@ pub fn begin<R: Verbs>(
         &joined
     };
     // HTTP/1.0 may name no host, and HTTP/1.1 to the upstream must.
-    let own = plan.endpoints[endpoint as usize].host.as_bytes();
+    let own = (head.host.is_empty()).then(|| plan.endpoints[endpoint as usize].authority());
     let host = Field {
         name: b"Host",
-        value: if head.host.is_empty() { own } else { head.host },
+        value: own.as_ref().map_or(head.host, |own| own.as_bytes()),
     };
     let id = Field {
         name: b"Tidegate-Request-Id",
@@ -269,8 +269,11 @@ pub fn connect<R: Verbs>(state: &mut State, cx: &mut Context, ring: &mut R) -> b
             .then_some(all)
         });
         let source = sources.map(|all| all[cx.random.usize(0..all.len())]);
+        // One address that swallows what is sent to it must leave time for the others.
+        let left = (state.progress + state.connect_timeout).saturating_duration_since(cx.now);
+        let share = left / (state.addresses.len() as u32 + 1);
         let options = ConnectOptions {
-            timeout: Some(state.connect_timeout),
+            timeout: Some(share),
             user_timeout: None,
             source,
         };

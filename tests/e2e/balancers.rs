@@ -1,9 +1,12 @@
 //! Behind a balancer: whose connection it is, by its PROXY protocol v2 header.
 
+use crate::harness::process::Process;
 use crate::harness::tls::config;
-use crate::harness::{Lab, Tls, until};
+use crate::harness::{Curl, Lab, Tls, ports, until};
+use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -249,4 +252,47 @@ fn waiting_connections_count_among_all() {
     until("their places are free", Duration::from_secs(5), || {
         try_behind(&lab, &local()).ok()
     });
+}
+
+/// The format's own implementation, where the host has it.
+#[test]
+fn haproxy_before_the_gateway() {
+    let exists = Command::new("haproxy")
+        .arg("-v")
+        .stdout(Stdio::null())
+        .status();
+    if !exists.is_ok_and(|status| status.success()) {
+        return eprintln!("not run: no haproxy here");
+    }
+    let lab = Lab::plan().listen(LISTED).start();
+    let (front, gateway) = (ports::free(), lab.ports.clients);
+    let text = format!(
+        "defaults\n mode tcp\n timeout connect 5s\n timeout client 20s\n timeout server 20s\n\
+         frontend clients\n bind 127.0.0.1:{front}\n bind [::1]:{front}\n default_backend gateways\n\
+         backend gateways\n server one 127.0.0.1:{gateway} send-proxy-v2 proxy-v2-options crc32c,unique-id,authority check inter 100ms\n"
+    );
+    let config = lab.file("haproxy.cfg");
+    fs::write(&config, text).expect("haproxy.cfg");
+    let mut haproxy = Command::new("haproxy");
+    let _haproxy = Process::start("haproxy", lab.dir(), haproxy.arg("-f").arg(config));
+    for (from, to) in [("127.0.0.5", "127.0.0.1"), ("::1", "[::1]")] {
+        let url = format!("https://{to}:{front}/t/head");
+        let ask = || {
+            let flags = ["-i", "--interface", from, &url];
+            let family = if to.starts_with('[') { "-6" } else { "-4" };
+            let done = Curl::bare(&lab).arg(family).args(&flags).run();
+            (done.answer.status == 200).then_some(done.answer)
+        };
+        let text = until("haproxy passes requests", Duration::from_secs(10), ask).text();
+        assert!(
+            text.contains(&format!("\nTidegate-Address: {from}\n")),
+            "{text}"
+        );
+    }
+    until(
+        "its health checks are taken",
+        Duration::from_secs(5),
+        || (headers(&lab, "local") > 0.0).then_some(()),
+    );
+    assert_eq!(headers(&lab, "bad"), 0.0);
 }

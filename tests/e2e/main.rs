@@ -27,6 +27,7 @@ mod framing;
 mod hardening;
 mod identity;
 mod idle;
+mod ipv6;
 mod losses;
 mod observe;
 mod openssl;

@@ -21,7 +21,7 @@ mod words; // "did you mean …?"
 
 use ipnet::IpNet;
 use source::Source;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -126,6 +126,17 @@ pub struct Upstream {
     /// Prefix of the upstream URL's path, without trailing slash; usually empty.
     pub base_path: String,
 }
+
+impl Upstream {
+    /// `host:port` as a URL has it: IPv6 in brackets.
+    pub fn authority(&self) -> String {
+        match self.host.parse::<Ipv6Addr>() {
+            Ok(address) => format!("[{address}]:{}", self.port),
+            Err(_) => format!("{}:{}", self.host, self.port),
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct PoolLimits {
     /// Idle connections kept per upstream and shard.

@@ -201,6 +201,21 @@ fn a_file_without_sites_and_listeners_has_the_defaults() {
 }
 
 #[test]
+fn a_site_may_be_an_address() {
+    let lab = Lab::new();
+    let hosts = "hosts = [\"2001:DB8:0::1\", \"[::1]\", \"127.0.0.1\", \"localhost\"]";
+    let loaded = lab.gateway(&GATEWAY.replace("hosts = [\"localhost\"]", hosts));
+    let (plan, warnings) = loaded.unwrap();
+    assert_eq!(
+        plan.sites[0].hosts,
+        ["[2001:db8::1]", "[::1]", "127.0.0.1", "localhost"]
+    );
+    // The certificate names localhost, 127.0.0.1 and ::1.
+    assert_eq!(warnings.len(), 1, "{}", lines(&warnings));
+    assert!(warnings[0].text.contains("[2001:db8::1]"));
+}
+
+#[test]
 fn balancers_are_ranges_or_single_addresses() {
     let lab = Lab::new();
     let listed = |list: &str| {
@@ -373,6 +388,7 @@ const WRONG_GATEWAYS: &[Case] = &[
     case("\"[::1]:8443\"", "\"10.0.0.1\" #<<\n", "\"10.0.0.1\" is no address", "the port is missing"),
     case("\"[::1]:8443\"", "\"localhost:8443\" #<<\n", "no address to listen on", "an IP address and a port"),
     case("\"[::1]:8443\"", "\"0.0.0.0:10142\"", "0.0.0.0:10142 is listened on twice", "its own port"),
+    case("\"[::1]:8443\"", "\"[::ffff:127.0.0.1]:8443\" #<<\n", "is IPv4 inside IPv6", "IPv6 listeners take IPv6 alone"),
     case("clients = [\"127.0.0.1:0\", \"[::1]:8443\"]", "clients = [] #<<", "`clients` names no address", "clients = ["),
     case("\"[::1]:8443\"", "7 #<<\n", "an item of `clients` is a whole number", "double quotes"),
     case("admin = \"\"", "admin = \"\"\nproxy_protocol_from = [\"10.0.0.0/33\"] #<<", "`proxy_protocol_from`: \"10.0.0.0/33\" is no address range", "10.0.0.0/8"),
@@ -394,6 +410,9 @@ const WRONG_GATEWAYS: &[Case] = &[
     // sites and names
     case("name = \"main\"", "name = \"ma in\" #<<", "site name \"ma in\" may hold", "a short name"),
     case("hosts = [\"localhost\"]", "hosts = [\"https://localhost\"] #<<", "is no host name", "no scheme"),
+    case("hosts = [\"localhost\"]", "hosts = [\"[::1]\", \"0:0::1\"] #<<", "host \"[::1]\" belongs to site \"main\" already", "one site"),
+    case("hosts = [\"localhost\"]", "hosts = [\"[::1]:443\"] #<<", "is no host name", "no port"),
+    case("[relay]", "[[tls.sni]]\nhosts = [\"[::1]\"] #<<\ncertificate = \"server.pem\"\nkey = \"server.key\"\n[relay]", "\"[::1]\" is no host name", "no port"),
     case("hosts = [\"localhost\"]", "hosts = [] #<<", "has no host", "[\"*\"]"),
     case("hosts = [\"localhost\"]", "hosts = [\"localhost\", \"LOCALHOST\"] #<<", "belongs to site \"main\" already", "one site"),
     case("connectors = [\"cp-1\", \"cp-2\"]", "connectors = [\"cp-1\", \"cp-1\"] #<<", "stands twice", "once"),

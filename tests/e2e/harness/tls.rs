@@ -63,10 +63,7 @@ impl Tls {
     }
 
     pub fn try_connect(lab: &Lab, config: &Arc<ClientConfig>) -> io::Result<Tls> {
-        Tls::begin(
-            TcpStream::connect(("127.0.0.1", lab.ports.clients))?,
-            config,
-        )
+        Tls::begin(TcpStream::connect((lab.ip(), lab.ports.clients))?, config)
     }
 
     /// The same over a connection that said something already.
