@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::dial::Target;
+use super::health::Health;
 use super::plan::Plan;
 use super::resolve::Resolver;
 use super::upstream::Pool;
@@ -32,6 +33,8 @@ pub struct Context {
     pub targets: Vec<Target>,
     /// By endpoint.
     pub pools: Vec<Pool>,
+    /// By endpoint.
+    pub health: Vec<Health>,
     /// Per route: the endpoint to try next.
     pub next_endpoint: Vec<usize>,
     pub wheel: Wheel,
@@ -60,6 +63,7 @@ impl Context {
             now,
             targets: Vec::new(),
             pools: plan.endpoints.iter().map(|_| Pool::default()).collect(),
+            health: plan.endpoints.iter().map(|_| Health::default()).collect(),
             next_endpoint: vec![0; plan.routes.len()],
             wheel: Wheel::new(now, Duration::from_millis(16)),
             dirty_links: Vec::new(),

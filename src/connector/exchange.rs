@@ -1,18 +1,17 @@
 //! A request's way through the connector: stream ▸ route ▸ upstream, and the answer's way back.
 
-use crate::ring::{ConnectOptions, Receive, Verbs};
+use crate::ring::{Receive, Verbs};
 use crate::wire::http1::{self, ClientEvent, Framing};
 use crate::wire::relay::{Body, OpenHead, ResetCode, StreamId};
 use crate::wire::{Field, Put};
 use slab::Slab;
-use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::Instant;
 
-use super::context::{Context, Owner};
+use super::context::Context;
 use super::link::Link;
 use super::plan::{STREAM_QUEUE, UPSTREAM_STAGE};
-use super::resolve::{self, Asker};
-use super::upstream::{Phase, State, Upstream};
+use super::reach;
+use super::upstream::{State, Upstream};
 
 /// One stream and the upstream connection that serves it.
 pub struct Exchange {
@@ -31,6 +30,13 @@ pub struct Exchange {
     pub response_done: bool,
     /// The client's connection speaks of a request that may be repeated.
     pub repeatable: bool,
+    /// It was, after a connection that was not stale.
+    pub repeated: bool,
+    /// Places in the route's list of upstreams that were tried.
+    pub tried: u64,
+    pub began: Instant,
+    /// Host is the endpoint's own: the request named none.
+    pub own_host: bool,
 }
 
 /// Exchanges a shard carries; a stream over it is refused.
@@ -68,7 +74,7 @@ pub fn begin<R: Verbs>(
     let plan = cx.plan.clone();
     if exchanges.len() >= EXCHANGES_MAX {
         return Err((
-            ResetCode::Overloaded,
+            ResetCode::Refused,
             "too many requests at this connector".into(),
         ));
     }
@@ -88,18 +94,18 @@ pub fn begin<R: Verbs>(
     }
     let repeatable = is_idempotent(head.method) && head.body == Body::None;
 
-    let endpoints = &plan.route_endpoints[route_index];
-    let turn = cx.next_endpoint[route_index];
-    cx.next_endpoint[route_index] = turn.wrapping_add(1);
-    let endpoint = endpoints[turn % endpoints.len()];
-    let key = match cx.pools[endpoint as usize].take(repeatable, cx.now) {
-        Some(key) => {
-            cx.stats.upstream_reused += 1;
-            key
-        }
-        None => dial(endpoint, route_index, upstreams, cx, ring)?,
-    };
-    let Some(Upstream { http, state }) = upstreams.get_mut(key) else {
+    let mut tried = 0;
+    let nobody = (ResetCode::Refused, "the route has no upstream".to_owned());
+    let key = reach::connection(
+        route_index,
+        &mut tried,
+        repeatable,
+        nobody,
+        upstreams,
+        cx,
+        ring,
+    )?;
+    let Some(Upstream { http, state, .. }) = upstreams.get_mut(key) else {
         return Err((ResetCode::Internal, "the pool lost a connection".into()));
     };
     let exchange = exchanges.insert(Exchange {
@@ -113,18 +119,15 @@ pub fn begin<R: Verbs>(
         request_done: head.body == Body::None,
         response_done: false,
         repeatable,
+        repeated: false,
+        tried,
+        began: cx.now,
+        own_host: head.host.is_empty(),
     });
-    state.exchange = Some(exchange);
-    state.answered = false;
-    state.timeout = route.timeout;
-    state.idle_timeout = route.idle_timeout;
-    state.progress = cx.now;
-    if state.phase == Phase::Idle {
-        state.phase = Phase::Busy;
-        state.reused = true;
-    }
+    reach::engage(state, exchange, route_index, cx);
 
-    let base = plan.endpoints[endpoint as usize].base_path.as_bytes();
+    let endpoint = &plan.endpoints[state.endpoint as usize];
+    let base = endpoint.address.base_path.as_bytes();
     let target = match head.target.get(route.path.trim_end_matches('/').len()..) {
         Some(rest) if route.strip_prefix => rest,
         _ => head.target,
@@ -141,10 +144,10 @@ pub fn begin<R: Verbs>(
         &joined
     };
     // HTTP/1.0 may name no host, and HTTP/1.1 to the upstream must.
-    let own = (head.host.is_empty()).then(|| plan.endpoints[endpoint as usize].authority());
+    let own = endpoint.authority.as_bytes();
     let host = Field {
         name: b"Host",
-        value: own.as_ref().map_or(head.host, |own| own.as_bytes()),
+        value: if head.host.is_empty() { own } else { head.host },
     };
     let id = Field {
         name: b"Tidegate-Request-Id",
@@ -165,13 +168,15 @@ pub fn begin<R: Verbs>(
         Body::Unknown => Framing::Chunked,
     };
     state.replay.clear();
-    let out = state.out.get_or_insert_with(|| cx.clear_text());
     if repeatable {
         // Kept, so that a pooled connection found dead costs the client nothing.
         http.send_head(&mut state.replay, head.method, target, &mut fields, framing);
         http.send_end(&mut state.replay, []);
-        out.put(&state.replay);
+        let replay = std::mem::take(&mut state.replay);
+        state.stage(cx).put(&replay);
+        state.replay = replay;
     } else {
+        let out = state.stage(cx);
         http.send_head(out, head.method, target, &mut fields, framing);
         if head.body == Body::None {
             http.send_end(out, []);
@@ -179,137 +184,6 @@ pub fn begin<R: Verbs>(
     }
     cx.mark_upstream(state);
     Ok(exchange)
-}
-
-/// A new connection to an endpoint.
-fn dial<R: Verbs>(
-    endpoint: u32,
-    route: usize,
-    upstreams: &mut Slab<Upstream>,
-    cx: &mut Context,
-    ring: &mut R,
-) -> Result<usize, Refusal> {
-    let plan = cx.plan.clone();
-    let pool = &mut cx.pools[endpoint as usize];
-    if pool.open >= plan.pool.connections_per_upstream {
-        return Err((
-            ResetCode::Overloaded,
-            "the upstream's connection limit is reached".into(),
-        ));
-    }
-    pool.open += 1;
-    let stamp = cx.stamp();
-    let key = upstreams.vacant_key();
-    let entry = upstreams.vacant_entry();
-    let upstream = entry.insert(Upstream {
-        http: http1::Client::new(plan.http),
-        state: State {
-            key,
-            stamp,
-            socket: None,
-            endpoint,
-            phase: Phase::Connecting,
-            out: None,
-            exchange: None,
-            reused: false,
-            answered: false,
-            replay: Vec::new(),
-            addresses: Vec::new(),
-            progress: cx.now,
-            paused: false,
-            reading: Receive::Paused,
-            connect_timeout: plan.routes[route].connect_timeout,
-            timeout: None,
-            idle_timeout: Duration::ZERO,
-            dirty: false,
-            armed: None,
-        },
-    });
-    let address = &plan.endpoints[endpoint as usize];
-    let state = &mut upstream.state;
-    match resolve::literal(&address.host, address.port) {
-        Some(found) => {
-            state.addresses.push(found);
-            if !connect(state, cx, ring) {
-                remove(key, upstreams, cx, ring, true);
-                return Err((
-                    ResetCode::Overloaded,
-                    "no socket to reach the upstream with".into(),
-                ));
-            }
-        }
-        None => {
-            if !cx
-                .resolver
-                .ask(&address.host, address.port, Asker::Upstream(key, stamp))
-            {
-                remove(key, upstreams, cx, ring, true);
-                return Err((ResetCode::Overloaded, "too many name lookups wait".into()));
-            }
-        }
-    }
-    Ok(key)
-}
-
-/// Tries the next address. False when none is left.
-pub fn connect<R: Verbs>(state: &mut State, cx: &mut Context, ring: &mut R) -> bool {
-    while let Some(address) = (!state.addresses.is_empty()).then(|| state.addresses.remove(0)) {
-        let sources = cx.plan.routes.iter().find_map(|route| {
-            let same_family = route
-                .source_addresses
-                .iter()
-                .filter(|ip| ip.is_ipv4() == address.is_ipv4());
-            let all: Vec<_> = same_family.copied().collect();
-            let serves = cx.plan.route_endpoints.iter().zip(&cx.plan.routes);
-            let mine = serves.filter(|(endpoints, _)| endpoints.contains(&state.endpoint));
-            (!all.is_empty()
-                && mine
-                    .into_iter()
-                    .any(|(_, other)| std::ptr::eq(other, route)))
-            .then_some(all)
-        });
-        let source = sources.map(|all| all[cx.random.usize(0..all.len())]);
-        // One address that swallows what is sent to it must leave time for the others.
-        let left = (state.progress + state.connect_timeout).saturating_duration_since(cx.now);
-        let share = left / (state.addresses.len() as u32 + 1);
-        let options = ConnectOptions {
-            timeout: Some(share),
-            user_timeout: None,
-            source,
-        };
-        cx.stats.upstream_connects += 1;
-        if let Ok(socket) = ring.connect(address, &options) {
-            cx.own(socket, Owner::Upstream(state.key));
-            state.socket = Some(socket);
-            state.reading = Receive::Paused;
-            return true;
-        }
-    }
-    false
-}
-
-/// The lookup's answer.
-pub fn resolved<R: Verbs>(
-    key: usize,
-    stamp: u32,
-    result: Result<Vec<SocketAddr>, String>,
-    upstreams: &mut Slab<Upstream>,
-    cx: &mut Context,
-    ring: &mut R,
-) -> Result<(), String> {
-    let Some(upstream) = upstreams
-        .get_mut(key)
-        .filter(|upstream| upstream.state.stamp == stamp)
-    else {
-        return Ok(());
-    };
-    upstream.state.addresses =
-        result.map_err(|error| format!("the upstream's name cannot be resolved: {error}"))?;
-    if connect(&mut upstream.state, cx, ring) {
-        Ok(())
-    } else {
-        Err("the upstream's name has no address".into())
-    }
 }
 
 /// Body bytes of a request. Gives back how many are done with.
@@ -320,12 +194,13 @@ pub fn data(
     cx: &mut Context,
 ) -> usize {
     // After the answer's end, and after a failure, the rest is dropped.
-    let Some(Upstream { http, state }) = exchange.upstream.and_then(|key| upstreams.get_mut(key))
+    let Some(Upstream { http, state, .. }) =
+        exchange.upstream.and_then(|key| upstreams.get_mut(key))
     else {
         return bytes.len();
     };
     state.progress = cx.now;
-    let out = state.out.get_or_insert_with(|| cx.clear_text());
+    let out = state.stage(cx);
     let taken = if exchange.pending.is_empty() && out.staged() + bytes.len() <= UPSTREAM_STAGE {
         http.send_data(out, bytes);
         bytes.len()
@@ -344,7 +219,8 @@ pub fn end(
     upstreams: &mut Slab<Upstream>,
     cx: &mut Context,
 ) -> bool {
-    let Some(Upstream { http, state }) = exchange.upstream.and_then(|key| upstreams.get_mut(key))
+    let Some(Upstream { http, state, .. }) =
+        exchange.upstream.and_then(|key| upstreams.get_mut(key))
     else {
         return true;
     };
@@ -353,7 +229,7 @@ pub fn end(
     }
     if exchange.pending.is_empty() {
         exchange.request_done = true;
-        let out = state.out.get_or_insert_with(|| cx.clear_text());
+        let out = state.stage(cx);
         let complete = http.send_end(out, trailers);
         cx.mark_upstream(state);
         complete
@@ -376,13 +252,13 @@ pub fn refill(
     links: &mut Slab<Link>,
     cx: &mut Context,
 ) -> Option<usize> {
-    let Upstream { http, state } = upstreams.get_mut(key)?;
+    let Upstream { http, state, .. } = upstreams.get_mut(key)?;
     state.progress = cx.now;
     let exchange_key = state.exchange?;
     let exchange = exchanges.get_mut(exchange_key)?;
     let waiting = exchange.pending.len() - exchange.pending_at;
     if waiting > 0 {
-        let out = state.out.get_or_insert_with(|| cx.clear_text());
+        let out = state.stage(cx);
         let moved = waiting.min(UPSTREAM_STAGE.saturating_sub(out.staged()));
         http.send_data(
             out,
@@ -402,7 +278,7 @@ pub fn refill(
         && let Some(trailers) = exchange.end.take()
     {
         exchange.request_done = true;
-        let out = state.out.get_or_insert_with(|| cx.clear_text());
+        let out = state.stage(cx);
         let mut trailers = trailers.iter().map(|(name, value)| Field { name, value });
         if !http.send_end(out, &mut trailers) {
             return Some(exchange_key);
@@ -426,6 +302,8 @@ pub enum Outcome {
         reusable: bool,
     },
     Failed(Refusal),
+    /// Bytes that no request asked for.
+    Unasked,
 }
 
 fn is_dropped(name: &[u8], body: Body, fields: &http1::Fields<'_>) -> bool {
@@ -433,19 +311,21 @@ fn is_dropped(name: &[u8], body: Body, fields: &http1::Fields<'_>) -> bool {
         || (body != Body::None && name.eq_ignore_ascii_case(b"content-length"))
 }
 
-/// Takes bytes from the upstream.
+/// Takes bytes from the upstream, TLS undone.
 pub fn received<R: Verbs>(
-    upstream: &mut Upstream,
+    http: &mut http1::Client,
+    state: &mut State,
     input: &[u8],
     exchange: &mut Exchange,
     links: &mut Slab<Link>,
     cx: &mut Context,
     ring: &mut R,
 ) -> Outcome {
-    let Upstream { http, state } = upstream;
     state.progress = cx.now;
-    state.answered = true;
-    cx.stats.upstream_bytes_in += input.len() as u64;
+    if !state.answered {
+        state.answered = true;
+        cx.endpoint_answered(state.endpoint);
+    }
     let mut used = 0;
     let Some(link) = links.get_mut(exchange.link) else {
         return Outcome::Continue;
@@ -534,31 +414,6 @@ fn session_queue(link: &mut Link, stream: StreamId) -> usize {
         .map_or(0, |(session, _)| session.queued(stream))
 }
 
-/// Takes a connection out of the world.
-pub fn remove<R: Verbs>(
-    key: usize,
-    upstreams: &mut Slab<Upstream>,
-    cx: &mut Context,
-    ring: &mut R,
-    abort: bool,
-) {
-    if !upstreams.contains(key) {
-        return;
-    }
-    let upstream = upstreams.remove(key);
-    let pool = &mut cx.pools[upstream.state.endpoint as usize];
-    pool.open -= 1;
-    pool.forget(key);
-    if let Some(socket) = upstream.state.socket {
-        cx.own(socket, Owner::Nobody);
-        if abort {
-            ring.abort(socket);
-        } else {
-            ring.close(socket);
-        }
-    }
-}
-
 /// The stream is over: whatever its upstream connection still does is unwanted.
 pub fn drop<R: Verbs>(
     key: usize,
@@ -570,41 +425,6 @@ pub fn drop<R: Verbs>(
     if let Some(exchange) = exchanges.try_remove(key)
         && let Some(upstream) = exchange.upstream
     {
-        remove(upstream, upstreams, cx, ring, true);
+        reach::take_out(upstream, upstreams, cx, ring, true);
     }
-}
-
-/// A pooled connection ended before it said anything: the request goes out again on a fresh one, once.
-pub fn repeat<R: Verbs>(
-    dead: Upstream,
-    exchange_key: usize,
-    exchange: &mut Exchange,
-    upstreams: &mut Slab<Upstream>,
-    cx: &mut Context,
-    ring: &mut R,
-) -> Result<(), Refusal> {
-    cx.stats.requests_retried += 1;
-    let key = dial(dead.state.endpoint, exchange.route, upstreams, cx, ring)?;
-    let Some(upstream) = upstreams.get_mut(key) else {
-        return Ok(());
-    };
-    // The core has sent this request and awaits its answer: only the socket beneath is new.
-    upstream.http = dead.http;
-    let state = &mut upstream.state;
-    state.timeout = dead.state.timeout;
-    state.idle_timeout = dead.state.idle_timeout;
-    state.exchange = Some(exchange_key);
-    let out = state.out.get_or_insert_with(|| cx.clear_text());
-    out.put(&dead.state.replay);
-    exchange.upstream = Some(key);
-    cx.mark_upstream(state);
-    Ok(())
-}
-
-/// May the request of this connection be repeated elsewhere?
-pub fn may_repeat(upstream: &Upstream, exchange: &Exchange) -> bool {
-    upstream.state.reused
-        && !upstream.state.answered
-        && exchange.repeatable
-        && !upstream.state.replay.is_empty()
 }

@@ -1,9 +1,10 @@
 //! The connector: dials out to every shard of every gateway instance, publishes the site's settings and its routes, and
-//! forwards each stream by route to an HTTP/1.1 upstream.
+//! forwards each stream by route to an HTTP/1.1 upstream, over TCP or TLS.
 //!
 //! ```text
-//! link ▸ stream ▸ route ▸ pool ▸ upstream        (exchange.rs reads this aloud)
-//!   ▲ dial (dial.rs): back-off with full jitter, one link to each gateway shard
+//! link ▸ stream ▸ route ▸ endpoint ▸ pool ▸ upstream        (exchange.rs and reach.rs read this aloud)
+//!   ▲ dial (dial.rs)        ▲ health (health.rs): what fails is left out for a while
+//!     back-off with full jitter, one link to each gateway shard
 //! ```
 //!
 //! `shard.rs` gives each event of the ring to whose it is; the `…_life.rs` files say what it does there.
@@ -16,11 +17,14 @@ pub mod context;
 pub mod dial;
 pub mod dial_life;
 pub mod exchange;
+pub mod health;
 pub mod link;
 pub mod link_life;
 pub mod plan;
+pub mod reach;
 pub mod resolve;
 pub mod server;
 pub mod shard;
 pub mod upstream;
 pub mod upstream_life;
+pub mod upstream_tls;

@@ -1,7 +1,10 @@
 //! What the shards of one connector process share: read-only after start.
 
-use crate::control::config::{GatewayAddress, PoolLimits, RouteConfig, Upstream};
+use crate::control::certificates::upstream_config;
+use crate::control::config::{GatewayAddress, PoolLimits, RouteConfig, Upstream, UpstreamTls};
+use crate::wire::tls;
 use rustls::pki_types::ServerName;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +19,7 @@ pub struct Plan {
     pub gateway_tls: Arc<rustls::ClientConfig>,
     pub routes: Vec<RouteConfig>,
     /// Distinct upstream endpoints; routes refer to them by index.
-    pub endpoints: Vec<Upstream>,
+    pub endpoints: Vec<Endpoint>,
     /// Per route: its endpoints.
     pub route_endpoints: Vec<Vec<u32>>,
     pub pool: PoolLimits,
@@ -30,6 +33,32 @@ pub struct Plan {
 pub struct Gateway {
     pub address: GatewayAddress,
     pub name: ServerName<'static>,
+}
+
+/// An upstream as connections see it: where it is, how it is reached, and from where. One pool each.
+pub struct Endpoint {
+    pub address: Upstream,
+    /// What Host says when a request names none (RFC 9110 §7.2).
+    pub authority: String,
+    /// None: clear TCP.
+    pub tls: Option<EndpointTls>,
+    /// Local addresses to dial from, of all routes that lead here; empty: any.
+    pub sources: Vec<IpAddr>,
+}
+
+#[derive(Clone)]
+pub struct EndpointTls {
+    /// One for each distinct setting, with its sessions.
+    pub config: Arc<rustls::ClientConfig>,
+    /// For SNI, and what the certificate must name.
+    pub name: ServerName<'static>,
+}
+
+impl std::fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.authority, self.address.base_path)
+    }
 }
 
 impl Plan {
@@ -54,28 +83,80 @@ impl Plan {
     }
 }
 
-/// Indexes the distinct upstreams of all routes.
-pub fn endpoints(routes: &[RouteConfig]) -> (Vec<Upstream>, Vec<Vec<u32>>) {
-    let mut distinct: Vec<Upstream> = Vec::new();
+/// The distinct endpoints of all routes, and each route's by index. Other TLS settings make another endpoint: what was
+/// verified for one route is not lent to another. Errors name a file that cannot be used.
+pub fn endpoints(routes: &[RouteConfig]) -> Result<(Vec<Endpoint>, Vec<Vec<u32>>), String> {
+    let mut endpoints: Vec<(Endpoint, &UpstreamTls)> = Vec::new();
+    let mut configs: Vec<(&UpstreamTls, Arc<rustls::ClientConfig>)> = Vec::new();
     let mut of_route = Vec::new();
     for route in routes {
         let mut indexes = Vec::new();
         for upstream in &route.upstream {
-            let same = |other: &Upstream| {
-                other.host == upstream.host
-                    && other.port == upstream.port
-                    && other.https == upstream.https
-                    && other.base_path == upstream.base_path
+            let same = |(other, tls): &(Endpoint, &UpstreamTls)| {
+                other.address == *upstream && (!upstream.https || **tls == route.tls)
             };
-            let index = distinct.iter().position(same).unwrap_or_else(|| {
-                distinct.push(upstream.clone());
-                distinct.len() - 1
-            });
+            let index = match endpoints.iter().position(same) {
+                Some(index) => index,
+                None => {
+                    let made = endpoint(upstream, &route.tls, &mut configs)?;
+                    endpoints.push((made, &route.tls));
+                    endpoints.len() - 1
+                }
+            };
+            if let Some((endpoint, _)) = endpoints.get_mut(index) {
+                for source in &route.source_addresses {
+                    if !endpoint.sources.contains(source) {
+                        endpoint.sources.push(*source);
+                    }
+                }
+            }
             indexes.push(index as u32);
         }
         of_route.push(indexes);
     }
-    (distinct, of_route)
+    let endpoints = endpoints.into_iter().map(|(endpoint, _)| endpoint);
+    Ok((endpoints.collect(), of_route))
+}
+
+fn endpoint<'r>(
+    upstream: &Upstream,
+    tls: &'r UpstreamTls,
+    configs: &mut Vec<(&'r UpstreamTls, Arc<rustls::ClientConfig>)>,
+) -> Result<Endpoint, String> {
+    let host = if upstream.host.contains(':') {
+        format!("[{}]", upstream.host)
+    } else {
+        upstream.host.clone()
+    };
+    let usual = if upstream.https { 443 } else { 80 };
+    let authority = if upstream.port == usual {
+        host
+    } else {
+        format!("{host}:{}", upstream.port)
+    };
+    let tls = if upstream.https {
+        let config = match configs.iter().find(|(known, _)| *known == tls) {
+            Some((_, config)) => config.clone(),
+            None => {
+                let mut config = upstream_config(tls)?;
+                tls::prepare_client_config(&mut config);
+                let config = Arc::new(config);
+                configs.push((tls, config.clone()));
+                config
+            }
+        };
+        let name = ServerName::try_from(upstream.host.clone())
+            .map_err(|_| format!("`{}` is not a host name", upstream.host))?;
+        Some(EndpointTls { config, name })
+    } else {
+        None
+    };
+    Ok(Endpoint {
+        address: upstream.clone(),
+        authority,
+        tls,
+        sources: Vec::new(),
+    })
 }
 
 /// Request bytes staged for an upstream before more wait in the exchange (and hold back the stream's credit).
@@ -94,3 +175,87 @@ pub const BACKOFF_CAP: Duration = Duration::from_secs(1);
 pub const BACKOFF_REFUSED: Duration = Duration::from_secs(10);
 /// A link that lasted this long was stable: the next back-off starts over.
 pub const STABLE: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::config::TlsFiles;
+    use crate::control::testing::{self, Folder};
+    use std::path::PathBuf;
+
+    fn route(urls: &[(bool, &str, u16)], ca: Option<PathBuf>) -> RouteConfig {
+        let upstream = urls.iter().map(|(https, host, port)| Upstream {
+            https: *https,
+            host: (*host).into(),
+            port: *port,
+            base_path: String::new(),
+        });
+        RouteConfig {
+            path: "/".into(),
+            upstream: upstream.collect(),
+            tls: UpstreamTls { ca, identity: None },
+            strip_prefix: false,
+            timeout: None,
+            connect_timeout: Duration::from_secs(1),
+            idle_timeout: Duration::from_secs(1),
+            source_addresses: Vec::new(),
+        }
+    }
+
+    /// A CA file; tests share no name.
+    fn ca_file(folder: &Folder, name: &str) -> PathBuf {
+        folder.write(name, &testing::ca(name).pem())
+    }
+
+    #[test]
+    fn other_tls_settings_are_another_endpoint_and_equal_ones_share_a_config() {
+        let folder = Folder::new();
+        let (one, two) = (ca_file(&folder, "one"), ca_file(&folder, "two"));
+        let https = [(true, "a", 443), (true, "b", 443)];
+        let routes = [
+            route(&https, Some(one.clone())),
+            route(&https, Some(two)),
+            route(&https, Some(one)),
+        ];
+        let (endpoints, of_route) = endpoints(&routes).unwrap();
+        assert_eq!(of_route, [vec![0, 1], vec![2, 3], vec![0, 1]]);
+        let config = |index: usize| endpoints[index].tls.as_ref().unwrap().config.clone();
+        assert!(Arc::ptr_eq(&config(0), &config(1)));
+        assert!(!Arc::ptr_eq(&config(0), &config(2)));
+    }
+
+    #[test]
+    fn clear_upstreams_share_whatever_the_tls_settings_say() {
+        let http = [(false, "a", 80)];
+        let mut other = route(&http, None);
+        other.tls.identity = Some(TlsFiles {
+            certificate: "x".into(),
+            key: "y".into(),
+        });
+        let (endpoints, of_route) = endpoints(&[route(&http, None), other]).unwrap();
+        assert_eq!((endpoints.len(), of_route), (1, vec![vec![0], vec![0]]));
+    }
+
+    #[test]
+    fn an_authority_names_the_port_only_when_it_must() {
+        let folder = Folder::new();
+        let urls = [
+            (false, "a", 80),
+            (false, "a", 443),
+            (true, "a", 443),
+            (true, "::1", 8443),
+        ];
+        let routes = [route(&urls, Some(ca_file(&folder, "ca")))];
+        let (endpoints, _) = endpoints(&routes).unwrap();
+        let names: Vec<_> = endpoints.iter().map(Endpoint::to_string).collect();
+        assert_eq!(
+            names,
+            [
+                "http://a",
+                "http://a:443",
+                "https://a",
+                "https://[::1]:8443"
+            ]
+        );
+    }
+}

@@ -1,13 +1,16 @@
-//! Names to addresses, off the shards: a thread that asks the system's resolver at each dial.
+//! Names to addresses, off the shards: threads that ask the system's resolver at each dial. Nothing is cached here, so
+//! that a service that moves is followed by the next dial; a cache, if any, is the host's.
 
 use crate::shard::mesh;
+use crossbeam::channel;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::sync::mpsc;
 
 use super::shard::Message;
 
-/// Lookups that wait for the thread; more fail at once.
+/// Lookups that wait for a thread; more fail at once.
 const LOOKUPS_MAX: usize = 1024;
+/// Lookups at once: a name whose servers are silent takes its thread for many seconds, and must not hold up the others.
+const THREADS: usize = 4;
 
 /// Who asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,10 +28,10 @@ struct Lookup {
     reply: mesh::Sender<Message>,
 }
 
-/// A shard's way to the resolver thread.
+/// A shard's way to the resolver threads.
 #[derive(Clone)]
 pub struct Resolver {
-    lookups: mpsc::SyncSender<Lookup>,
+    lookups: channel::Sender<Lookup>,
     reply: Option<mesh::Sender<Message>>,
 }
 
@@ -44,36 +47,22 @@ pub fn literal(host: &str, port: u16) -> Option<SocketAddr> {
 }
 
 impl Resolver {
-    /// Starts the thread.
+    /// Starts the threads. They end with the last handle.
     pub fn start() -> std::io::Result<Resolver> {
-        let (lookups, queue) = mpsc::sync_channel::<Lookup>(LOOKUPS_MAX);
-        std::thread::Builder::new()
-            .name("resolver".into())
-            .spawn(move || {
-                for lookup in queue {
-                    let found = (lookup.host.as_str(), lookup.port).to_socket_addrs();
-                    let result = found
-                        .map(Iterator::collect)
-                        .map_err(|error| error.to_string());
-                    let message = Message::Resolved {
-                        asker: lookup.asker,
-                        result,
-                    };
-                    if lookup.reply.send(message).is_err() {
-                        tracing::warn!(
-                            host = lookup.host,
-                            "a lookup's answer was dropped: the shard's queue is full"
-                        );
-                    }
-                }
-            })?;
+        let (lookups, queue) = channel::bounded::<Lookup>(LOOKUPS_MAX);
+        for _ in 0..THREADS {
+            let queue = queue.clone();
+            std::thread::Builder::new()
+                .name("resolver".into())
+                .spawn(move || queue.into_iter().for_each(answer))?;
+        }
         Ok(Resolver {
             lookups,
             reply: None,
         })
     }
 
-    /// The same thread, with answers to this shard.
+    /// The same threads, with answers to this shard.
     pub fn replying_to(&self, reply: mesh::Sender<Message>) -> Resolver {
         Resolver {
             lookups: self.lookups.clone(),
@@ -94,5 +83,21 @@ impl Resolver {
                 reply,
             })
             .is_ok()
+    }
+}
+
+fn answer(lookup: Lookup) {
+    let found = (lookup.host.as_str(), lookup.port).to_socket_addrs();
+    let message = Message::Resolved {
+        asker: lookup.asker,
+        result: found
+            .map(Iterator::collect)
+            .map_err(|error| error.to_string()),
+    };
+    if lookup.reply.send(message).is_err() {
+        tracing::warn!(
+            host = lookup.host,
+            "a lookup's answer was dropped: the shard's queue is full"
+        );
     }
 }

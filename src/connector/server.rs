@@ -51,7 +51,7 @@ pub fn plan(config: &ConnectorConfig) -> Result<Plan, String> {
             name,
         })
     });
-    let (endpoints, route_endpoints) = plan::endpoints(&config.routes);
+    let (endpoints, route_endpoints) = plan::endpoints(&config.routes)?;
     let (document, document_hash) = config.settings.encode();
     Ok(Plan {
         id: config.id.clone(),
@@ -97,7 +97,7 @@ fn serve(config: &ConnectorConfig) -> Result<(), String> {
         admin = ?config.admin, "started"
     );
     let shards = fleet.senders.clone();
-    let expiry = Expiry::of_file(&config.tls.certificate).unwrap_or_default();
+    let expiry = expiry(config);
     let source = Source {
         shards: shards.clone(),
         expiry,
@@ -108,6 +108,19 @@ fn serve(config: &ConnectorConfig) -> Result<(), String> {
         let _ = shard.send(Message::Drain(Instant::now() + DRAIN));
     }
     fleet.join()
+}
+
+/// Ends of the certificates that the connector presents, to gateways and to upstreams.
+fn expiry(config: &ConnectorConfig) -> Vec<Expiry> {
+    let mut files = vec![&config.tls.certificate];
+    for route in &config.routes {
+        let own = route.tls.identity.as_ref().map(|own| &own.certificate);
+        files.extend(own.filter(|file| !files.contains(file)));
+    }
+    files
+        .into_iter()
+        .flat_map(|file| Expiry::of_file(file).unwrap_or_default())
+        .collect()
 }
 
 /// What admin shows of a connector.

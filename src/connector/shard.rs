@@ -135,21 +135,7 @@ impl Connector {
                 asker: Asker::Upstream(key, stamp),
                 result,
             } => {
-                let Connector { upstreams, cx, .. } = self;
-                match exchange::resolved(key, stamp, result, upstreams, cx, ring) {
-                    Ok(()) => {}
-                    Err(text) => {
-                        if let Some(exchange) = self
-                            .upstreams
-                            .get(key)
-                            .and_then(|upstream| upstream.state.exchange)
-                        {
-                            self.fail_exchange(ring, exchange, (ResetCode::UpstreamRefused, text));
-                        } else {
-                            exchange::remove(key, &mut self.upstreams, &mut self.cx, ring, false);
-                        }
-                    }
-                }
+                self.upstream_resolved(ring, (key, stamp), result);
             }
             Message::Shards {
                 gateway,
@@ -205,7 +191,7 @@ impl<R: Verbs> Service<R> for Connector {
             },
             RingEvent::Received { socket, buf } => match self.cx.owner(socket) {
                 Owner::Link(key) => self.link_received(ring, key, buf),
-                Owner::Upstream(key) => self.upstream_received(ring, key, &buf),
+                Owner::Upstream(key) => self.upstream_received(ring, key, buf),
                 Owner::Nobody => {}
             },
             RingEvent::Sent { socket, buf } => {
@@ -229,12 +215,14 @@ impl<R: Verbs> Service<R> for Connector {
                     Owner::Nobody => {}
                 }
             }
-            RingEvent::PeerFinished { socket } | RingEvent::PeerGone { socket } => match self
-                .cx
-                .owner(socket)
-            {
+            RingEvent::PeerFinished { socket } => match self.cx.owner(socket) {
                 Owner::Link(key) => self.drop_link(ring, key, "the gateway closed the connection"),
                 Owner::Upstream(key) => self.upstream_ended(ring, key, None),
+                Owner::Nobody => {}
+            },
+            RingEvent::PeerGone { socket } => match self.cx.owner(socket) {
+                Owner::Link(key) => self.drop_link(ring, key, "the gateway closed the connection"),
+                Owner::Upstream(key) => self.upstream_gone(ring, key),
                 Owner::Nobody => {}
             },
             RingEvent::Failed { socket, error } => match self.cx.owner(socket) {

@@ -1,8 +1,9 @@
-//! Upstream connections and their pools: HTTP/1.1 over TCP, one exchange at a time, kept alive in between.
+//! Upstream connections and their pools: HTTP/1.1 over TCP or TLS, one exchange at a time, kept alive in between.
 
 use crate::ring::{Receive, SocketId, Verbs};
 use crate::wire::http1;
-use crate::wire::record::Outgoing;
+use crate::wire::record::{Layout, Outgoing};
+use crate::wire::tls;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -13,12 +14,16 @@ use super::plan::FRESH;
 pub enum Phase {
     /// Name being looked up, or connecting.
     Connecting,
+    /// TLS is being agreed on.
+    Handshake,
     Busy,
     Idle,
 }
 
 pub struct Upstream {
     pub http: http1::Client,
+    /// From the TCP connection on, if the endpoint is https.
+    pub tls: Option<Box<tls::Connection>>,
     pub state: State,
 }
 
@@ -29,7 +34,10 @@ pub struct State {
     pub socket: Option<SocketId>,
     pub endpoint: u32,
     pub phase: Phase,
+    /// Staged for the upstream. Until TLS is agreed on, the request as clear text, of which nothing is sent yet.
     pub out: Option<Outgoing>,
+    /// How its TLS records are laid out, once that is agreed on.
+    pub layout: Option<Layout>,
     pub exchange: Option<usize>,
     /// Carried a request before this one: its end without an answer may be a stale connection.
     pub reused: bool,
@@ -40,6 +48,8 @@ pub struct State {
     /// Addresses still to try.
     pub addresses: Vec<SocketAddr>,
     pub progress: Instant,
+    /// When this lookup, this address' connection or this handshake began.
+    pub since: Instant,
     /// Receiving is paused because the stream's queue is long.
     pub paused: bool,
     pub reading: Receive,
@@ -88,10 +98,59 @@ impl Pool {
 }
 
 impl State {
+    /// A connection about to be made.
+    pub fn new(
+        key: usize,
+        stamp: u32,
+        endpoint: u32,
+        connect_timeout: Duration,
+        now: Instant,
+    ) -> State {
+        State {
+            key,
+            stamp,
+            socket: None,
+            endpoint,
+            phase: Phase::Connecting,
+            out: None,
+            layout: None,
+            exchange: None,
+            reused: false,
+            answered: false,
+            replay: Vec::new(),
+            addresses: Vec::new(),
+            progress: now,
+            since: now,
+            paused: false,
+            reading: Receive::Paused,
+            connect_timeout,
+            timeout: None,
+            idle_timeout: Duration::ZERO,
+            dirty: false,
+            armed: None,
+        }
+    }
+
+    /// Nothing of a request has been sent.
+    pub fn is_dialling(&self) -> bool {
+        matches!(self.phase, Phase::Connecting | Phase::Handshake)
+    }
+
+    /// Where bytes for the upstream are put.
+    pub fn stage(&mut self, cx: &mut Context) -> &mut Outgoing {
+        let layout = self.layout;
+        self.out.get_or_insert_with(|| match layout {
+            None => cx.clear_text(),
+            Some(layout) => cx.outgoing(layout),
+        })
+    }
+
     /// When something must happen if nothing else does.
     pub fn deadline(&self, pool_idle: Duration) -> Option<Instant> {
         match self.phase {
-            Phase::Connecting => Some(self.progress + self.connect_timeout),
+            // The ring itself ends a connection that does not come about.
+            Phase::Connecting if self.socket.is_some() => None,
+            Phase::Connecting | Phase::Handshake => Some(self.since + self.connect_timeout),
             Phase::Idle => Some(self.progress + pool_idle),
             Phase::Busy if self.paused => None,
             Phase::Busy if !self.answered => self.timeout.map(|timeout| self.progress + timeout),
@@ -110,23 +169,71 @@ impl State {
     }
 }
 
-/// Sends what is staged for an upstream, unless its last send is still on its way.
-pub fn flush<R: Verbs>(upstream: &mut Upstream, cx: &mut Context, ring: &mut R) {
+/// Sends what is staged for an upstream, unless its last send is still on its way. Errors are TLS's, and end it.
+pub fn flush<R: Verbs>(
+    upstream: &mut Upstream,
+    cx: &mut Context,
+    ring: &mut R,
+) -> Result<(), tls::TlsError> {
     let state = &mut upstream.state;
     let (Some(socket), true) = (state.socket, state.phase != Phase::Connecting) else {
-        return;
+        return Ok(());
     };
     if ring.send_in_flight(socket) {
-        return;
+        return Ok(());
     }
-    if let Some(out) = state.out.take() {
-        let bytes = out.into_clear_text();
-        if bytes.is_empty() {
-            cx.recycle(bytes);
-        } else {
+    let bytes = match &mut upstream.tls {
+        None => state.out.take().map(Outgoing::into_clear_text),
+        Some(tls) => records(tls, state, cx)?,
+    };
+    match bytes {
+        None => {}
+        Some(bytes) if bytes.is_empty() => cx.recycle(bytes),
+        Some(bytes) => {
             cx.stats.upstream_bytes_out += bytes.len() as u64;
             ring.send(socket, bytes);
         }
+    }
+    Ok(())
+}
+
+/// What TLS has to send: handshake, alerts, key updates, and the staged bytes sealed where they stand.
+fn records(
+    tls: &mut tls::Connection,
+    state: &mut State,
+    cx: &mut Context,
+) -> Result<Option<Vec<u8>>, tls::TlsError> {
+    // Before the keys are there, what is staged waits as clear text.
+    let staged = state.layout.and_then(|_| state.out.take());
+    match staged {
+        Some(out) if !out.is_empty() => tls.transmit(out).map(Some),
+        staged => {
+            let out = staged.unwrap_or_else(|| cx.outgoing(tls.layout()));
+            if tls.wants_transmit() {
+                tls.transmit(out).map(Some)
+            } else {
+                Ok(Some(out.into_empty()))
+            }
+        }
+    }
+}
+
+/// The last that is said on a connection that ends in order: TLS's close_notify, or the alert that waits.
+pub fn farewell<R: Verbs>(upstream: &mut Upstream, cx: &mut Context, ring: &mut R) {
+    let (Some(socket), Some(tls)) = (upstream.state.socket, &mut upstream.tls) else {
+        return;
+    };
+    if upstream.state.phase == Phase::Connecting || ring.send_in_flight(socket) {
+        return;
+    }
+    if tls.is_established() {
+        tls.close();
+    }
+    if tls.wants_transmit()
+        && let Ok(bytes) = tls.transmit(cx.outgoing(tls.layout()))
+        && !bytes.is_empty()
+    {
+        ring.send(socket, bytes);
     }
 }
 

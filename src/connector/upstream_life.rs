@@ -1,13 +1,16 @@
-//! An upstream connection's life on its shard: connected, heard, complete, ended, overdue.
+//! An upstream connection's life on its shard: resolved, connected, heard, complete, ended, overdue.
 
 use crate::ring::{Receive, RecvBuf, Verbs};
 use crate::wire::relay::ResetCode;
+use crate::wire::tls;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::context::Owner;
 use super::exchange::{self, Outcome};
+use super::reach;
 use super::shard::Connector;
-use super::upstream::{self};
+use super::upstream::{self, Phase, Upstream};
 
 impl Connector {
     pub(super) fn drop_exchange<R: Verbs>(&mut self, ring: &mut R, key: usize) {
@@ -42,39 +45,100 @@ impl Connector {
         self.drop_exchange(ring, key);
     }
 
+    /// A lookup's answer.
+    pub(super) fn upstream_resolved<R: Verbs>(
+        &mut self,
+        ring: &mut R,
+        (key, stamp): (usize, u32),
+        result: Result<Vec<SocketAddr>, String>,
+    ) {
+        let Connector { upstreams, cx, .. } = self;
+        let Some(upstream) = upstreams
+            .get_mut(key)
+            .filter(|upstream| upstream.state.stamp == stamp)
+        else {
+            return;
+        };
+        let why = match result {
+            Ok(addresses) if addresses.is_empty() => "its name has no address".into(),
+            Err(error) => format!("its name cannot be resolved: {error}"),
+            Ok(mut addresses) => {
+                addresses.truncate(reach::ADDRESSES_MAX);
+                upstream.state.addresses = addresses;
+                if reach::connect(upstream, cx, ring) {
+                    return;
+                }
+                let refusal = (ResetCode::Refused, "no socket is free".to_owned());
+                return self.move_on(ring, key, refusal);
+            }
+        };
+        self.dial_failed(ring, key, ResetCode::UpstreamRefused, &why);
+    }
+
     pub(super) fn upstream_connected<R: Verbs>(&mut self, ring: &mut R, key: usize) {
         let Some(upstream) = self.upstreams.get_mut(key) else {
             return;
         };
-        upstream.state.phase = upstream::Phase::Busy;
-        upstream.state.progress = self.cx.now;
-        upstream.state.read(Receive::Large, ring);
-        self.cx.mark_upstream(&mut upstream.state);
+        let state = &mut upstream.state;
+        state.progress = self.cx.now;
+        let plan = self.cx.plan.clone();
+        match &plan.endpoints[state.endpoint as usize].tls {
+            None => {
+                state.phase = Phase::Busy;
+                self.cx.endpoint_connected(state.endpoint);
+            }
+            Some(setting) => match tls::Connection::client(&setting.config, setting.name.clone()) {
+                Ok(connection) => {
+                    upstream.tls = Some(Box::new(connection));
+                    state.phase = Phase::Handshake;
+                    state.since = self.cx.now;
+                }
+                Err(error) => {
+                    return self.dial_failed(ring, key, ResetCode::Internal, &error.text);
+                }
+            },
+        }
+        state.read(Receive::Large, ring);
+        self.cx.mark_upstream(state);
     }
 
-    pub(super) fn upstream_received<R: Verbs>(&mut self, ring: &mut R, key: usize, buf: &RecvBuf) {
+    pub(super) fn upstream_received<R: Verbs>(&mut self, ring: &mut R, key: usize, buf: RecvBuf) {
+        let Some(upstream) = self.upstreams.get_mut(key) else {
+            return;
+        };
+        self.cx.stats.upstream_bytes_in += buf.len() as u64;
+        if upstream.tls.is_some() {
+            return self.upstream_records(ring, key, buf);
+        }
         let Connector {
             links,
-            upstreams,
             exchanges,
             cx,
             ..
         } = self;
-        let Some(upstream) = upstreams.get_mut(key) else {
-            return;
+        let Upstream { http, state, .. } = upstream;
+        let heard = match state.exchange.and_then(|key| exchanges.get_mut(key)) {
+            Some(exchange) => exchange::received(http, state, &buf, exchange, links, cx, ring),
+            None => Outcome::Unasked,
         };
-        let exchange_key = upstream.state.exchange;
-        let Some(exchange) = exchange_key.and_then(|exchange| exchanges.get_mut(exchange)) else {
-            // Bytes that nobody asked for: the connection cannot be trusted with a request.
-            return exchange::remove(key, &mut self.upstreams, &mut self.cx, ring, true);
-        };
-        match exchange::received(upstream, buf, exchange, links, cx, ring) {
+        self.upstream_heard(ring, key, heard);
+    }
+
+    /// What came from an upstream had this outcome.
+    pub(super) fn upstream_heard<R: Verbs>(&mut self, ring: &mut R, key: usize, heard: Outcome) {
+        match heard {
             Outcome::Continue => {}
             Outcome::Complete { reusable } => self.complete(ring, key, reusable),
             Outcome::Failed(refusal) => {
-                if let Some(exchange) = exchange_key {
+                self.cx.stats.upstream_broken += 1;
+                let exchange = self.upstreams.get(key).and_then(|u| u.state.exchange);
+                if let Some(exchange) = exchange {
                     self.fail_exchange(ring, exchange, refusal);
                 }
+            }
+            // The connection cannot be trusted with a request.
+            Outcome::Unasked => {
+                reach::take_out(key, &mut self.upstreams, &mut self.cx, ring, true);
             }
         }
     }
@@ -99,7 +163,7 @@ impl Connector {
             .is_some_and(|out| !out.is_empty());
         if reusable && !unsent && self.draining.is_none() {
             let state = &mut upstream.state;
-            state.phase = upstream::Phase::Idle;
+            state.phase = Phase::Idle;
             state.progress = self.cx.now;
             state.paused = false;
             state.read(Receive::Large, ring);
@@ -107,19 +171,62 @@ impl Connector {
             let max = self.cx.plan.pool.idle_per_upstream;
             self.cx.mark_upstream(state);
             if let Some(oldest) = self.cx.pools[endpoint].put(key, self.cx.now, max) {
-                exchange::remove(oldest, &mut self.upstreams, &mut self.cx, ring, false);
+                reach::take_out(oldest, &mut self.upstreams, &mut self.cx, ring, false);
             }
         } else {
-            exchange::remove(key, &mut self.upstreams, &mut self.cx, ring, false);
+            reach::take_out(key, &mut self.upstreams, &mut self.cx, ring, false);
         }
     }
 
-    /// The connection ended: an error when it owed something.
+    /// FIN, or an error of the socket.
     pub(super) fn upstream_ended<R: Verbs>(
         &mut self,
         ring: &mut R,
         key: usize,
         error: Option<std::io::Error>,
+    ) {
+        let Some(upstream) = self.upstreams.get(key) else {
+            return;
+        };
+        let in_tls = upstream.tls.is_some();
+        let what = match (&error, upstream.state.phase) {
+            (Some(error), Phase::Handshake) => format!("TLS handshake: {error}"),
+            (Some(error), _) => error.to_string(),
+            (None, Phase::Handshake) => "it closed the connection in the TLS handshake".into(),
+            // Anybody on the way can send a FIN: it is no end of an answer (RFC 8446 §6.1).
+            (None, _) if in_tls => "it closed the connection without close_notify".into(),
+            (None, _) => "it closed the connection".into(),
+        };
+        if upstream.state.is_dialling() {
+            let timed_out = error.is_some_and(|e| e.kind() == std::io::ErrorKind::TimedOut);
+            let code = if timed_out {
+                ResetCode::UpstreamTimeout
+            } else {
+                ResetCode::UpstreamRefused
+            };
+            return self.attempt_failed(ring, key, code, &what);
+        }
+        self.upstream_over(ring, key, error.is_none() && !in_tls, &what);
+    }
+
+    /// The peer finished while we do not read: what it sent before is read first, when the stream has room again.
+    pub(super) fn upstream_gone<R: Verbs>(&mut self, ring: &mut R, key: usize) {
+        let reading = self
+            .upstreams
+            .get(key)
+            .is_some_and(|upstream| !upstream.state.paused || upstream.state.exchange.is_none());
+        if reading {
+            self.upstream_ended(ring, key, None);
+        }
+    }
+
+    /// A connection that stood is over. `orderly`: the peer said so, which ends a body that lasts until then.
+    pub(super) fn upstream_over<R: Verbs>(
+        &mut self,
+        ring: &mut R,
+        key: usize,
+        orderly: bool,
+        what: &str,
     ) {
         let Connector {
             links,
@@ -128,19 +235,19 @@ impl Connector {
             cx,
             ..
         } = self;
-        let Some(upstream) = upstreams.get_mut(key) else {
+        let Some(Upstream { http, state, .. }) = upstreams.get_mut(key) else {
             return;
         };
-        if upstream.state.phase == upstream::Phase::Connecting {
-            return self.connect_failed(ring, key, error);
-        }
-        let exchange_key = upstream.state.exchange;
+        let exchange_key = state.exchange;
         let Some((exchange_key, exchange)) =
             exchange_key.and_then(|key| Some((key, exchanges.get_mut(key)?)))
         else {
-            return exchange::remove(key, &mut self.upstreams, &mut self.cx, ring, false);
+            cx.stats.upstream_idle_closed += 1;
+            reach::take_out(key, upstreams, cx, ring, false);
+            return;
         };
-        if error.is_none() && matches!(upstream.http.finish(), Ok(true)) {
+        // Asked only of an answer that began: a request that is repeated keeps its parser.
+        if orderly && state.answered && matches!(http.finish(), Ok(true)) {
             // The connection's end is the body's.
             if let Some(link) = links.get_mut(exchange.link) {
                 if let Some((session, out)) = link.session() {
@@ -151,75 +258,90 @@ impl Connector {
             exchange.response_done = true;
             return self.complete(ring, key, false);
         }
-        if exchange::may_repeat(upstream, exchange) {
-            let Connector {
-                upstreams,
-                exchanges,
-                cx,
-                ..
-            } = self;
-            let Some(exchange) = exchanges.get_mut(exchange_key) else {
-                return;
-            };
-            let mut dead = upstreams.remove(key);
-            cx.pools[dead.state.endpoint as usize].open -= 1;
-            if let Some(socket) = dead.state.socket.take() {
-                cx.own(socket, Owner::Nobody);
-                ring.close(socket);
-            }
-            exchange.upstream = None;
-            match exchange::repeat(dead, exchange_key, exchange, upstreams, cx, ring) {
-                Ok(()) => {}
-                Err(refusal) => self.fail_exchange(ring, exchange_key, refusal),
-            }
-            return;
+        cx.stats.upstream_broken += 1;
+        if !state.answered && !state.reused {
+            cx.endpoint_broke(state.endpoint, what);
         }
-        let what = error.map_or("the upstream closed the connection".to_owned(), |error| {
-            error.to_string()
-        });
-        let when = if upstream.state.answered {
+        let when = if state.answered {
             "in the middle of its answer"
         } else {
             "before it answered"
         };
-        self.fail_exchange(
-            ring,
-            exchange_key,
-            (ResetCode::UpstreamBroken, format!("{what} {when}")),
+        let upstream = &cx.plan.endpoints[state.endpoint as usize];
+        let refusal = (
+            ResetCode::UpstreamBroken,
+            format!("upstream {upstream}: {what} {when}"),
         );
+        if !reach::may_repeat(state, exchange) {
+            return self.fail_exchange(ring, exchange_key, refusal);
+        }
+        exchange.upstream = None;
+        let Some(dead) = reach::take_out(key, upstreams, cx, ring, false) else {
+            return;
+        };
+        let exchange = (exchange_key, exchange);
+        if let Err(refusal) = reach::repeat(dead, exchange, refusal, upstreams, cx, ring) {
+            self.fail_exchange(ring, exchange_key, refusal);
+        }
     }
 
-    pub(super) fn connect_failed<R: Verbs>(
+    /// One address did not come to a connection: the next one, if the name has more.
+    pub(super) fn attempt_failed<R: Verbs>(
         &mut self,
         ring: &mut R,
         key: usize,
-        error: Option<std::io::Error>,
+        code: ResetCode,
+        why: &str,
     ) {
         let Connector { upstreams, cx, .. } = self;
         let Some(upstream) = upstreams.get_mut(key) else {
             return;
         };
+        if upstream.state.phase == Phase::Handshake {
+            cx.stats.upstream_handshakes_failed += 1;
+            upstream::farewell(upstream, cx, ring);
+        }
         if let Some(socket) = upstream.state.socket.take() {
             cx.own(socket, Owner::Nobody);
             ring.close(socket);
         }
-        if exchange::connect(&mut upstream.state, cx, ring) {
-            return;
+        if !reach::connect(upstream, cx, ring) {
+            self.dial_failed(ring, key, code, why);
         }
-        let timed_out = error
-            .as_ref()
-            .is_some_and(|error| error.kind() == std::io::ErrorKind::TimedOut);
-        let code = if timed_out {
-            ResetCode::UpstreamTimeout
-        } else {
-            ResetCode::UpstreamRefused
+    }
+
+    /// The endpoint cannot be reached: its health, and its request, which nobody saw.
+    fn dial_failed<R: Verbs>(&mut self, ring: &mut R, key: usize, code: ResetCode, why: &str) {
+        let Some(upstream) = self.upstreams.get(key) else {
+            return;
         };
-        let text = error.map_or("the upstream cannot be reached".to_owned(), |error| {
-            format!("the upstream cannot be reached: {error}")
-        });
-        match upstream.state.exchange {
-            Some(exchange) => self.fail_exchange(ring, exchange, (code, text)),
-            None => exchange::remove(key, &mut self.upstreams, &mut self.cx, ring, false),
+        let endpoint = upstream.state.endpoint;
+        self.cx.endpoint_dial_failed(endpoint, why);
+        let upstream = &self.cx.plan.endpoints[endpoint as usize];
+        let text = format!("upstream {upstream} cannot be reached: {why}");
+        self.move_on(ring, key, (code, text));
+    }
+
+    fn move_on<R: Verbs>(&mut self, ring: &mut R, key: usize, refusal: exchange::Refusal) {
+        let Connector {
+            upstreams,
+            exchanges,
+            cx,
+            ..
+        } = self;
+        let Some(dead) = reach::take_out(key, upstreams, cx, ring, false) else {
+            return;
+        };
+        let Some((exchange_key, exchange)) = dead
+            .state
+            .exchange
+            .and_then(|key| Some((key, exchanges.get_mut(key)?)))
+        else {
+            return;
+        };
+        let exchange = (exchange_key, exchange);
+        if let Err(refusal) = reach::move_on(dead, exchange, refusal, upstreams, cx, ring) {
+            self.fail_exchange(ring, exchange_key, refusal);
         }
     }
 
@@ -229,7 +351,9 @@ impl Connector {
             return;
         };
         upstream.state.dirty = false;
-        upstream::flush(upstream, cx, ring);
+        if let Err(error) = upstream::flush(upstream, cx, ring) {
+            return self.tls_failed(ring, key, &error);
+        }
         let state = &mut upstream.state;
         let idle = Duration::from_secs(cx.plan.pool.idle_seconds);
         if let Some(at) = state.deadline(idle)
@@ -260,23 +384,35 @@ impl Connector {
             _ => return cx.mark_upstream(state),
         }
         let (phase, exchange) = (state.phase, state.exchange);
-        let text = match phase {
-            upstream::Phase::Idle => {
-                return exchange::remove(key, &mut self.upstreams, &mut self.cx, ring, false);
+        let timeout = ResetCode::UpstreamTimeout;
+        let (code, text) = match phase {
+            Phase::Idle => {
+                reach::take_out(key, &mut self.upstreams, &mut self.cx, ring, false);
+                return;
             }
-            upstream::Phase::Connecting => "the upstream did not accept the connection in time",
-            upstream::Phase::Busy if state.answered => "the upstream's answer stopped coming",
-            upstream::Phase::Busy => "the upstream did not answer in time",
+            Phase::Connecting => {
+                cx.stats.upstream_timeouts += 1;
+                return self.dial_failed(ring, key, timeout, "its name was not resolved in time");
+            }
+            Phase::Handshake => {
+                cx.stats.upstream_timeouts += 1;
+                return self.attempt_failed(ring, key, timeout, "no TLS handshake in time");
+            }
+            Phase::Busy if state.answered => {
+                (ResetCode::UpstreamBroken, "its answer stopped coming")
+            }
+            Phase::Busy => (timeout, "it did not answer in time"),
         };
-        let code = if state.answered {
-            ResetCode::UpstreamBroken
-        } else {
-            ResetCode::UpstreamTimeout
-        };
+        cx.stats.upstream_timeouts += 1;
+        if !state.answered {
+            cx.endpoint_broke(state.endpoint, text);
+        }
+        let upstream = &cx.plan.endpoints[state.endpoint as usize];
+        let refusal = (code, format!("upstream {upstream}: {text}"));
         match exchange {
-            Some(exchange) => self.fail_exchange(ring, exchange, (code, text.into())),
+            Some(exchange) => self.fail_exchange(ring, exchange, refusal),
             None => {
-                exchange::remove(key, &mut self.upstreams, &mut self.cx, ring, true);
+                reach::take_out(key, &mut self.upstreams, &mut self.cx, ring, true);
             }
         }
     }

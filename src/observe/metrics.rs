@@ -164,6 +164,19 @@ stats! {
         upstream_broken r#"event="broken""#
         /// A pooled connection was closed by the upstream while it was idle.
         upstream_idle_closed r#"event="idle_closed""#
+        /// A request went on to another endpoint of its route, or once more to the same.
+        upstream_moved_on r#"event="moved_on""#
+        /// An endpoint was left out for its failures.
+        upstream_went_out r#"event="went_out""#
+        upstream_came_back r#"event="came_back""#
+    ]
+    gauge "tidegate_upstream_endpoints_out" "Upstream endpoints that this shard leaves out for their failures." [
+        upstream_out ""
+    ]
+    counter "tidegate_upstream_handshakes_total" "TLS handshakes with upstreams, by outcome." [
+        upstream_handshakes_full r#"outcome="full""#
+        upstream_handshakes_resumed r#"outcome="resumed""#
+        upstream_handshakes_failed r#"outcome="failed""#
     ]
     counter "tidegate_log_dropped_total" "Access log records dropped because their writer was behind." [
         access_log_dropped ""

@@ -1,8 +1,8 @@
 //! Certificates and keys: read from PEM files, made into rustls's configs, watched for their end.
 //!
-//! Three configs come from here: [`clients_config`] (the gateway towards clients, TLS 1.2 and 1.3),
+//! Four configs come from here: [`clients_config`] (the gateway towards clients, TLS 1.2 and 1.3),
 //! [`relay_config`] (the gateway towards connectors) and [`connector_config`] (their other side), the relay pair being
-//! TLS 1.3 with a certificate on both sides. All allow the keys to be taken over (DESIGN §4).
+//! TLS 1.3 with a certificate on both sides; and [`upstream_config`] (the connector towards https upstreams). All allow the keys to be taken over (DESIGN §4).
 //!
 //! What never happens here: no trust in clients is decided (that is `snapshot::Trust`, against the site's newest
 //! settings), no key is logged or published, no file is read on a shard.
@@ -14,7 +14,7 @@ pub mod pem;
 pub mod sni;
 pub mod tickets;
 
-use super::config::TlsFiles;
+use super::config::{TlsFiles, UpstreamTls};
 use pem::Wrong;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs;
@@ -104,6 +104,29 @@ pub fn load_roots(file: &Path) -> Result<RootCertStore, Wrong> {
     Ok(roots)
 }
 
+/// The CAs that this host trusts (`SSL_CERT_FILE` and `SSL_CERT_DIR`, else where the distribution keeps them).
+///
+/// `rustls-native-certs` rather than `rustls-platform-verifier`: on Linux the latter reads the same files through the
+/// former, and a host without a store is to be told of when the config is read, not at the first handshake.
+pub fn system_roots() -> Result<RootCertStore, Wrong> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    // Stores hold a few old certificates that no verifier takes; they are passed over, as others do.
+    roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        let why = found
+            .errors
+            .first()
+            .map_or_else(String::new, |error| format!(": {error}"));
+        let text = format!("this host has no store of trusted CAs for https upstreams{why}");
+        return Err(Wrong::new(
+            text,
+            "install the package ca-certificates, or name the upstream's CA: tls = { ca = \"corp-ca.pem\" }",
+        ));
+    }
+    Ok(roots)
+}
+
 fn text_of((_, wrong): (Part, Wrong)) -> String {
     wrong.text
 }
@@ -173,6 +196,37 @@ pub fn connector_config(tls: &TlsFiles, gateway_ca: &Path) -> Result<ClientConfi
         .with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(identity)));
     config.alpn_protocols = vec![RELAY_ALPN.to_vec()];
     config.resumption = rustls::client::Resumption::disabled();
+    config.enable_secret_extraction = true;
+    Ok(config)
+}
+
+/// Servers whose sessions a connector remembers for each TLS setting.
+const RESUMED_SERVERS: usize = 128;
+/// Tickets that rustls keeps of one server.
+const TICKETS_PER_SERVER: usize = 8;
+
+/// The connector towards https upstreams: HTTP/1.1, TLS 1.2 and 1.3, the upstream's name checked against certificates
+/// under `ca` or the host's, sessions resumed.
+pub fn upstream_config(tls: &UpstreamTls) -> Result<ClientConfig, String> {
+    let roots = match &tls.ca {
+        Some(file) => load_roots(file),
+        None => system_roots(),
+    };
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .map_err(|e| e.to_string())?
+        .with_root_certificates(roots.map_err(|wrong| wrong.text)?);
+    let mut config = match &tls.identity {
+        Some(files) => {
+            let identity = load_identity(files).map_err(text_of)?;
+            config
+                .with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(identity)))
+        }
+        None => config.with_no_client_auth(),
+    };
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.resumption =
+        rustls::client::Resumption::in_memory_sessions(RESUMED_SERVERS * TICKETS_PER_SERVER);
     config.enable_secret_extraction = true;
     Ok(config)
 }

@@ -13,6 +13,8 @@ use std::path::PathBuf;
 pub enum Purpose {
     Server,
     Connector,
+    /// The connector, to an upstream that asks for a certificate.
+    UpstreamClient,
 }
 
 /// The keys `certificate` and `key` of a section, found and fit for each other.
@@ -138,6 +140,7 @@ fn check_purpose(
         let (peer, usage) = match purpose {
             Purpose::Server => ("clients", "serverAuth"),
             Purpose::Connector => ("gateways", "clientAuth"),
+            Purpose::UpstreamClient => ("upstreams", "clientAuth"),
         };
         let text = format!("{file} is not for {usage}: {peer} would refuse it");
         source.error(

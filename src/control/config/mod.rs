@@ -21,7 +21,7 @@ mod words; // "did you mean …?"
 
 use ipnet::IpNet;
 use source::Source;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ pub struct GatewayConfig {
     pub limits: Limits,
     pub access_log: AccessLog,
 }
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
     pub certificate: PathBuf,
     pub key: PathBuf,
@@ -112,13 +112,23 @@ pub struct GatewayAddress {
 pub struct RouteConfig {
     pub path: String,
     pub upstream: Vec<Upstream>,
+    /// For those of them that are https.
+    pub tls: UpstreamTls,
     pub strip_prefix: bool,
     pub timeout: Option<Duration>,
     pub connect_timeout: Duration,
     pub idle_timeout: Duration,
     pub source_addresses: Vec<IpAddr>,
 }
-#[derive(Debug, Clone)]
+/// How https upstreams are reached. Equal settings may share connections, others must not.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// CAs that may issue the upstream's certificate; none: the host's trusted ones.
+    pub ca: Option<PathBuf>,
+    /// What is presented to the upstream.
+    pub identity: Option<TlsFiles>,
+}
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Upstream {
     pub https: bool,
     pub host: String,
@@ -126,23 +136,12 @@ pub struct Upstream {
     /// Prefix of the upstream URL's path, without trailing slash; usually empty.
     pub base_path: String,
 }
-
-impl Upstream {
-    /// `host:port` as a URL has it: IPv6 in brackets.
-    pub fn authority(&self) -> String {
-        match self.host.parse::<Ipv6Addr>() {
-            Ok(address) => format!("[{address}]:{}", self.port),
-            Err(_) => format!("{}:{}", self.host, self.port),
-        }
-    }
-}
-
 #[derive(Debug, Clone)]
 pub struct PoolLimits {
     /// Idle connections kept per upstream and shard.
     pub idle_per_upstream: usize,
     pub idle_seconds: u64,
-    /// Connections per upstream and shard; more requests are RESET(overloaded).
+    /// Connections per upstream and shard; more requests go elsewhere or are RESET(refused).
     pub connections_per_upstream: usize,
 }
 

@@ -1,8 +1,10 @@
 //! `[[route]]` of connector.toml: what the connector does with a request, and what it publishes of it.
 
+use super::files::{self, Purpose};
 use super::reader::{At, Section};
 use super::source::Source;
-use super::{RouteConfig, Upstream};
+use super::{RouteConfig, Upstream, UpstreamTls};
+use crate::control::certificates::system_roots;
 use crate::control::settings::{Auth, MAX_ROUTES, PublishedRoute, check_route_path, is_method};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -73,7 +75,7 @@ fn read_one(
             "use \"auto\"",
         );
     }
-    refuse_upstream_tls(section);
+    let tls = read_tls(section, &upstream);
     let source_addresses = read_source_addresses(section);
 
     let path = path?;
@@ -81,6 +83,7 @@ fn read_one(
     let route = RouteConfig {
         path: path.value.clone(),
         upstream,
+        tls,
         strip_prefix,
         timeout: (timeout != Duration::ZERO).then_some(timeout),
         connect_timeout,
@@ -194,18 +197,36 @@ fn positive(section: &Section<'_>, key: &'static str, default: Duration) -> Dura
     }
 }
 
-/// `tls = { ca, certificate, key }` is for https upstreams.
-fn refuse_upstream_tls(section: &Section<'_>) {
+/// `tls = { ca, certificate, key }`, for the https upstreams of the route; empty texts are as absent ones.
+fn read_tls(section: &Section<'_>, upstreams: &[Upstream]) -> UpstreamTls {
+    let source = section.source();
     let tls = section.section("tls");
-    for key in ["ca", "certificate", "key"] {
-        if let Some(at) = tls.text(key).filter(|at| !at.value.is_empty()) {
-            section.source().error(
+    let given = |key| tls.text(key).filter(|at| !at.value.is_empty());
+    let [ca, certificate, key] = ["ca", "certificate", "key"].map(given);
+    if !upstreams.iter().any(|upstream| upstream.https) {
+        if let Some(at) = ca.or(certificate).or(key) {
+            source.warn(
                 at.line,
-                format!("`tls.{key}`: this version does not reach upstreams over https"),
-                "leave it empty and use an http:// upstream",
+                "`tls` has no effect: no upstream of this route is https",
+                "upstream = [\"https://app.corp\"], or take `tls` out",
             );
         }
+        return UpstreamTls::default();
     }
+    let ca = match ca {
+        Some(_) => files::roots(&tls, "ca", "the CA that issues the upstream's certificate"),
+        None => {
+            if let Err(wrong) = system_roots() {
+                source.error(section.line_of("upstream"), wrong.text, wrong.hint);
+            }
+            None
+        }
+    };
+    let identity = (certificate.is_some() || key.is_some())
+        .then(|| files::identity(&tls, Purpose::UpstreamClient))
+        .flatten()
+        .map(|(files, _)| files);
+    UpstreamTls { ca, identity }
 }
 
 fn read_source_addresses(section: &Section<'_>) -> Vec<IpAddr> {
@@ -250,14 +271,6 @@ fn read_upstreams(section: &Section<'_>) -> Vec<Upstream> {
     let mut upstreams: Vec<Upstream> = Vec::new();
     for text in texts {
         match parse_upstream(&text.value) {
-            Ok(upstream) if upstream.https => source.error(
-                text.line,
-                format!(
-                    "upstream {:?}: this version does not reach upstreams over https",
-                    text.value
-                ),
-                "use http:// within the private network",
-            ),
             Ok(upstream) => {
                 let same = |u: &Upstream| {
                     (&u.host, u.port, &u.base_path)
@@ -278,13 +291,15 @@ fn read_upstreams(section: &Section<'_>) -> Vec<Upstream> {
     upstreams
 }
 
-/// `http://host[:port][/base]`.
+/// `http://host[:port][/base]` or `https://…`.
 fn parse_upstream(url: &str) -> Result<Upstream, String> {
-    let (scheme, rest) = url.split_once("://").ok_or("has no scheme (http://)")?;
+    let (scheme, rest) = url
+        .split_once("://")
+        .ok_or("has no scheme (http:// or https://)")?;
     let https = match scheme.to_ascii_lowercase().as_str() {
         "http" => false,
         "https" => true,
-        _ => return Err(format!("has scheme {scheme:?}; http is known")),
+        _ => return Err(format!("has scheme {scheme:?}; http and https are known")),
     };
     if rest.contains(['?', '#']) {
         return Err("has a query or fragment".into());

@@ -464,7 +464,6 @@ const WRONG_CONNECTORS: &[Case] = &[
     case("path = \"/open\"", "path = \"/MP\" #<<", "are one", "one [[route]] a path"),
     case("upstream = [\"http://127.0.0.1:9080\"]", "", "[[route]] needs `upstream`", "http://"),
     case("upstream = [\"http://127.0.0.1:9080\"]", "upstream = [] #<<", "names 0 servers", "http://"),
-    case("upstream = [\"http://127.0.0.1:9080\"]", "upstream = [\"https://mp.corp\"] #<<", "does not reach upstreams over https", "http://"),
     case("upstream = [\"http://127.0.0.1:9080\"]", "upstream = [\"127.0.0.1:9080\"] #<<", "has no scheme", "http://"),
     case("upstream = [\"http://127.0.0.1:9080\"]", "upstream = [\"http://a\", \"http://A:80/\"] #<<", "stands twice", "once"),
     case("auth = \"none\"", "auth = \"token\" #<<", "auth = \"token\": this version", "certificate"),
@@ -476,12 +475,55 @@ const WRONG_CONNECTORS: &[Case] = &[
     case("connect_timeout = \"500ms\"", "connect_timeout = 0 #<<", "`connect_timeout` is 0", "an end"),
     case("source_addresses = [\"127.0.0.2\"]", "source_addresses = [\"127.0.0.2:0\"] #<<", "is no IP address", "without port"),
     case("source_addresses = [\"127.0.0.2\"]", "source_addresses = [\"127.0.0.2\", \"127.0.0.2\"] #<<", "stands twice", "once"),
-    case("strip_prefix = true", "tls = { ca = \"x.pem\" } #<<", "`tls.ca`: this version", "http://"),
+    case("upstream = [\"http://127.0.0.1:9080\"]", "upstream = [\"https://a\"]\ntls = { ca = \"x.pem\" } #<<", "x.pem does not exist", "relative to"),
+    case("upstream = [\"http://127.0.0.1:9080\"]", "upstream = [\"https://a\"]\ntls = { ca = \"pc-1.pem\" } #<<", "is not a CA", "CA's own"),
+    case("upstream = [\"http://127.0.0.1:9080\"]", "upstream = [\"https://a\"]\ntls = { ca = \"ca.pem\", certificate = \"pc-1.pem\" } #<<", "`tls` needs `key`", "private key"),
+    case("upstream = [\"http://127.0.0.1:9080\"]", "upstream = [\"https://a\"]\ntls = { ca = \"ca.pem\", certificate = \"\", key = \"pc-1.key\" } #<<", "`certificate` is empty", "intermediates"),
+    case("upstream = [\"http://127.0.0.1:9080\"]", "upstream = [\"https://a\"]\ntls = { ca = \"ca.pem\", certificate = \"pc-1.pem\", key = \"cp-1.key\" } #<<", "does not belong to", "the key's own"),
+    case("upstream = [\"http://127.0.0.1:9080\"]", "upstream = [\"https://a\"]\ntls = { ca = \"ca.pem\", certificate = \"server.pem\", key = \"server.key\" } #<<", "is not for clientAuth: upstreams", "clientAuth"),
     case("strip_prefix = true", "strip-prefix = true #<<", "unknown key `strip-prefix` in [[route]]", "did you mean `strip_prefix`?"),
     case("[[route]]\npath = \"/mp/\"", "[[preset]] #<<\nname = \"configmgr\"\nid = \"1\"\n[[route]]\npath = \"/mp/\"", "[[preset]]: this version", "[[route]]"),
     case("[[gateway]]", "[connector.pool]\nidle_seconds = 0 #<<\n[[gateway]]", "`idle_seconds` is 0", "from 1 to 3600"),
     case("[[gateway]]", "[connector.pool]\nidle = 1 #<<\n[[gateway]]", "unknown key `idle` in `pool`", "known here"),
 ];
+
+#[test]
+fn https_upstreams_are_read_with_their_tls() {
+    let lab = Lab::new();
+    let text = CONNECTOR.replacen(
+        "upstream = [\"http://127.0.0.1:9080\"]",
+        "upstream = [\"https://MP.corp\", \"https://[::1]:8443/base\", \"http://plain\"]\n\
+         tls = { ca = \"ca.pem\", certificate = \"pc-1.pem\", key = \"pc-1.key\" }",
+        1,
+    );
+    let plan = good(lab.connector(&text));
+    let route = &plan.routes[0];
+    let read: Vec<_> = route
+        .upstream
+        .iter()
+        .map(|u| (u.https, u.host.as_str(), u.port))
+        .collect();
+    assert_eq!(
+        read,
+        [
+            (true, "mp.corp", 443),
+            (true, "::1", 8443),
+            (false, "plain", 80)
+        ]
+    );
+    assert_eq!(route.tls.ca, Some(lab.folder.file("ca.pem")));
+    let own = route.tls.identity.as_ref().expect("an identity");
+    assert_eq!(own.key, lab.folder.file("pc-1.key"));
+    let quiet = CONNECTOR.replacen(
+        "[[route]]",
+        "[[route]]\ntls = { ca = \"\", certificate = \"\", key = \"\" }",
+        1,
+    );
+    assert_eq!(
+        good(lab.connector(&quiet)).routes[0].tls,
+        UpstreamTls::default()
+    );
+}
 
 /// The 1-based line with the mark; without one, where the changed text begins tells nothing: 0.
 fn marked(text: &str) -> usize {
@@ -597,6 +639,16 @@ fn what_has_no_effect_is_warned_of_and_taken() {
             "revision = 4",
             "revision = 4\nchannels = \"certificate\"",
             "`channels` has no effect",
+        ),
+        (
+            "[[route]]",
+            "[[route]]\ntls = { ca = \"ca.pem\" }",
+            "`tls` has no effect: no upstream of this route is https",
+        ),
+        (
+            "upstream = [\"http://127.0.0.1:9080\"]",
+            "upstream = [\"https://mp.corp\"]\ntls = { ca = \"ca.pem\", certificate = \"old.pem\", key = \"old.key\" }",
+            "expired 2 days ago",
         ),
         (
             "strip_prefix = true",

@@ -1,6 +1,7 @@
 //! Whose fault it was and why.
 
 use super::alert;
+use rustls::CertificateError;
 use std::borrow::Cow;
 
 /// Why a connection cannot go on. When the peer can be told, an alert waits in `Connection::transmit`.
@@ -59,6 +60,7 @@ impl From<rustls::Error> for TlsError {
         use rustls::Error as E;
         match &error {
             E::AlertReceived(description) => Self::received(u8::from(*description)),
+            E::InvalidCertificate(why) => Self::peer(format!("peer's certificate {}", of(why))),
             E::InappropriateMessage { .. }
             | E::InappropriateHandshakeMessage { .. }
             | E::InvalidEncryptedClientHello(_)
@@ -67,11 +69,48 @@ impl From<rustls::Error> for TlsError {
             | E::DecryptError
             | E::PeerIncompatible(_)
             | E::PeerMisbehaved(_)
-            | E::InvalidCertificate(_)
             | E::PeerSentOversizedRecord
             | E::NoApplicationProtocol => Self::peer(format!("handshake failed: {error}")),
             _ => Self::ours(format!("handshake failed: {error}")),
         }
+    }
+}
+
+/// What is wrong with a certificate, for people who can mend it.
+fn of(why: &CertificateError) -> String {
+    use CertificateError as C;
+    match why {
+        C::UnknownIssuer => "is not issued by a trusted CA".into(),
+        // Of the certificate (another CA of the same name issued it), or of the handshake.
+        C::BadSignature => {
+            "has a bad signature: another CA of that name, or not its own key".into()
+        }
+        C::NotValidForNameContext {
+            expected,
+            presented,
+        } => format!(
+            "is not for {}, but for {}",
+            expected.to_str(),
+            if presented.is_empty() {
+                "no name at all".into()
+            } else {
+                presented.join(", ")
+            }
+        ),
+        C::NotValidForName => "is for another name".into(),
+        C::ExpiredContext { time, not_after } => format!(
+            "expired {} days ago",
+            time.as_secs().saturating_sub(not_after.as_secs()) / 86_400
+        ),
+        C::Expired => "has expired".into(),
+        C::NotValidYet | C::NotValidYetContext { .. } => {
+            "is not valid yet (or this host's clock is wrong)".into()
+        }
+        C::Revoked => "is revoked".into(),
+        C::InvalidPurpose | C::InvalidPurposeContext { .. } => {
+            "is not for this purpose (extended key usage)".into()
+        }
+        other => format!("cannot be used: {other}"),
     }
 }
 

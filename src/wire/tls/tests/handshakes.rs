@@ -178,7 +178,7 @@ fn possession_is_proved() {
         assert!(ours.established.is_none());
         let error = ours.error.unwrap();
         assert!(
-            error.peer && error.text.contains("BadSignature"),
+            error.peer && error.text.contains("bad signature"),
             "{error:?}"
         );
         assert!(
@@ -246,7 +246,12 @@ fn our_alert_reaches_the_peer() {
         Peer::server(server_config(all_suites())),
     );
     pump(&mut ours, &mut peer, &mut fastrand::Rng::with_seed(6));
-    assert!(ours.error.unwrap().text.contains("UnknownIssuer"));
+    assert!(
+        ours.error
+            .unwrap()
+            .text
+            .contains("not issued by a trusted CA")
+    );
     let unknown_ca = rustls::AlertDescription::UnknownCA;
     assert_eq!(peer.error, Some(rustls::Error::AlertReceived(unknown_ca)));
 }
