@@ -4,8 +4,9 @@
 
 use std::time::{Duration, Instant};
 use tidegate::control::settings::SiteDocument;
-use tidegate::gateway::path;
 use tidegate::wire::http1::{Client, ClientEvent, Framing, Limits, Server, ServerEvent};
+use tidegate::wire::path;
+use tidegate::wire::proxy_protocol::{self, Source};
 use tidegate::wire::relay::{self, Hello, Role, Session, SessionLimits};
 
 const LIMITS: Limits = Limits {
@@ -179,5 +180,34 @@ fn settings() {
     let good = br#"{"site":{"revision":1,"client_ca":[],"deny_serials":["aa"],"deny_clients":[]},"routes":[{"path":"/mp/","auth":"none","methods":[],"max_body":1,"timeout_ms":1,"case_insensitive":false}]}"#;
     smoke("settings", &[good], |bytes, _| {
         let _ = SiteDocument::decode(bytes);
+    });
+}
+
+#[test]
+fn proxy_headers() {
+    let corpus: &[&[u8]] = &[
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xcb\0\x71\x07\x0a\0\0\x01\xc0\x01\x01\xbb\x16\x03\x01",
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x13\xcb\0\x71\x07\x0a\0\0\x01\xc0\x01\x01\xbb\x03\0\x04\0\0\0\0",
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x21\0\x28\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x05\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\xc0\x01\x01\xbb\x04\0\x01x",
+        b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
+        b"PROXY TCP4 203.0.113.7 10.0.0.1 49153 443\r\n",
+    ];
+    smoke("PROXY header", corpus, |bytes, random| {
+        let mut header = proxy_protocol::Header::new();
+        let mut taken = 0;
+        for piece in pieces(bytes, random) {
+            let mut used = 0;
+            let outcome = header.next(piece, &mut used);
+            taken += used;
+            assert!(taken <= proxy_protocol::MAX_HEADER);
+            match outcome {
+                Ok(None) => assert_eq!(used, piece.len(), "what is needed is taken"),
+                Ok(Some(Source::Client(address))) => {
+                    assert_eq!(address.ip(), address.ip().to_canonical());
+                    return;
+                }
+                Ok(Some(Source::Peer)) | Err(_) => return,
+            }
+        }
     });
 }

@@ -22,6 +22,8 @@ pub struct Options {
 }
 
 struct Ports {
+    /// This host has ::1: clients and links are taken there too.
+    ipv6: bool,
     clients: u16,
     relay: u16,
     gateway_admin: u16,
@@ -51,38 +53,54 @@ pub fn run(options: &Options) -> ExitCode {
     }
 }
 
-fn free_port() -> Result<u16, String> {
-    let listener = TcpListener::bind("127.0.0.1:0").map_err(|e| format!("no free port: {e}"))?;
-    Ok(listener.local_addr().map_err(|e| e.to_string())?.port())
+/// Free on 127.0.0.1, and on ::1 where there is one.
+fn free_port(ipv6: bool) -> Result<u16, String> {
+    const TRIES: usize = 100;
+    for _ in 0..TRIES {
+        let listener =
+            TcpListener::bind("127.0.0.1:0").map_err(|e| format!("no free port: {e}"))?;
+        let port = listener.local_addr().map_err(|e| e.to_string())?.port();
+        if !ipv6 || TcpListener::bind(("::1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    Err("no free port".into())
 }
 
 fn ports(options: &Options) -> Result<Ports, String> {
+    let ipv6 = TcpListener::bind("[::1]:0").is_ok();
     if options.free_ports {
         return Ok(Ports {
-            clients: free_port()?,
-            relay: free_port()?,
-            gateway_admin: free_port()?,
-            connector_admin: free_port()?,
-            upstream: free_port()?,
+            ipv6,
+            clients: free_port(ipv6)?,
+            relay: free_port(ipv6)?,
+            gateway_admin: free_port(false)?,
+            connector_admin: free_port(false)?,
+            upstream: free_port(false)?,
         });
     }
     let ports = Ports {
+        ipv6,
         clients: 8443,
         relay: 10140,
         gateway_admin: 9441,
         connector_admin: 9442,
         upstream: 9080,
     };
-    for port in [
+    let fours = [
         ports.clients,
         ports.relay,
         ports.gateway_admin,
         ports.connector_admin,
         ports.upstream,
-    ] {
-        if let Err(error) = TcpListener::bind(("127.0.0.1", port)) {
+    ]
+    .map(|port| ("127.0.0.1", port));
+    let sixes = [ports.clients, ports.relay].map(|port| ("::1", port));
+    let sixes = sixes.into_iter().filter(|_| ipv6);
+    for (address, port) in fours.into_iter().chain(sixes) {
+        if let Err(error) = TcpListener::bind((address, port)) {
             return Err(format!(
-                "port {port} of 127.0.0.1 cannot be used: {error} (try --free-ports)"
+                "port {port} of {address} cannot be used: {error} (try --free-ports)"
             ));
         }
     }
@@ -186,13 +204,17 @@ fn make_pki(program: &Path, dir: &Path) -> Result<(), String> {
 }
 
 fn write_configs(dir: &Path, ports: &Ports) -> Result<(), String> {
+    let listen = |port: u16| match ports.ipv6 {
+        true => format!("[\"127.0.0.1:{port}\", \"[::1]:{port}\"]"),
+        false => format!("[\"127.0.0.1:{port}\"]"),
+    };
     let gateway = format!(
         r#"# The demo's gateway. Paths are relative to this file.
 [gateway]
 name = "demo"
 [listen]
-clients = ["127.0.0.1:{clients}"]
-relay = ["127.0.0.1:{relay}"]
+clients = {clients}
+relay = {relay}
 admin = "127.0.0.1:{admin}"
 [tls]
 certificate = "server.pem"
@@ -206,8 +228,8 @@ connectors = ["cp-1"]
 [log]
 access = "all"
 "#,
-        clients = ports.clients,
-        relay = ports.relay,
+        clients = listen(ports.clients),
+        relay = listen(ports.relay),
         admin = ports.gateway_admin
     );
     let connector = format!(
@@ -318,6 +340,10 @@ fn greeting(dir: &Path, ports: &Ports) -> String {
     );
     for (line, what) in lines {
         let _ = writeln!(text, "{line}   # {what}");
+    }
+    if ports.ipv6 {
+        let line = format!("{curl} -g 'https://[::1]:{clients}/open/hello'");
+        let _ = writeln!(text, "{line}   # 200: the same over IPv6");
     }
     text.push_str("\nCtrl-C ends it.\n");
     text

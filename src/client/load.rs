@@ -7,7 +7,7 @@ use crate::shard::fleet;
 use crate::wire::tls;
 use rustls::pki_types::ServerName;
 use std::io::IsTerminal;
-use std::net::ToSocketAddrs;
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 use super::process::Process;
 use super::report::Report;
 use super::requests::{Job, Measured, Progress, Requests};
+
+/// How long each of several addresses is tried before the run.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// Where requests go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +65,19 @@ impl Target {
         })
     }
 
+    /// The first address of its name that takes a connection; of one address, that.
+    fn address(&self) -> Result<SocketAddr, String> {
+        let found = (self.bare_host(), self.port).to_socket_addrs();
+        let all: Vec<_> = found.map_err(|e| format!("{}: {e}", self.host))?.collect();
+        let first = all.first().copied();
+        let open = |address: &SocketAddr| TcpStream::connect_timeout(address, LOOK).is_ok();
+        let found = match all.len() {
+            0 | 1 => first,
+            _ => all.into_iter().find(open).or(first),
+        };
+        found.ok_or_else(|| format!("{} has no address", self.host))
+    }
+
     fn bare_host(&self) -> &str {
         self.host.trim_start_matches('[').trim_end_matches(']')
     }
@@ -91,11 +107,7 @@ pub struct Options {
 pub fn requests(options: Options) -> Result<bool, String> {
     crate::ring::probe::probe().map_err(|unsupported| unsupported.to_string())?;
     let target = &options.target;
-    let address = (target.bare_host(), target.port)
-        .to_socket_addrs()
-        .map_err(|e| format!("{}: {e}", target.host))?
-        .next()
-        .ok_or_else(|| format!("{} has no address", target.host))?;
+    let address = target.address()?;
     let tls = if target.https {
         Some((client_tls(&options)?, server_name(target)?))
     } else {

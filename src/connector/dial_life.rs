@@ -65,15 +65,19 @@ impl Connector {
             source: None,
         };
         let target = &mut self.cx.targets[index];
-        if target.addresses.is_empty() {
+        // A host without IPv6 refuses the very socket: the name's next address is tried.
+        let socket = target
+            .addresses
+            .iter()
+            .enumerate()
+            .find_map(|(tried, address)| Some((tried, ring.connect(*address, &options).ok()?)));
+        let Some((tried, socket)) = socket else {
             return self.target_lost(index, None, false);
-        }
-        let address = target.addresses.remove(0);
+        };
+        target.addresses.drain(..=tried);
         let name = self.cx.plan.gateways[target.gateway].name.clone();
-        let (Ok(tls), Ok(socket)) = (
-            tls::Connection::client(&self.cx.plan.gateway_tls, name),
-            ring.connect(address, &options),
-        ) else {
+        let Ok(tls) = tls::Connection::client(&self.cx.plan.gateway_tls, name) else {
+            ring.abort(socket);
             return self.target_lost(index, None, false);
         };
         let stamp = self.cx.stamp();

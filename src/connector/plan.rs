@@ -2,7 +2,8 @@
 
 use crate::control::certificates::upstream_config;
 use crate::control::config::{GatewayAddress, PoolLimits, RouteConfig, Upstream, UpstreamTls};
-use crate::wire::tls;
+use crate::control::snapshot::PathTable;
+use crate::wire::{path, tls};
 use rustls::pki_types::ServerName;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,6 +19,8 @@ pub struct Plan {
     pub gateways: Vec<Gateway>,
     pub gateway_tls: Arc<rustls::ClientConfig>,
     pub routes: Vec<RouteConfig>,
+    /// Finds them by path.
+    pub table: PathTable,
     /// Distinct upstream endpoints; routes refer to them by index.
     pub endpoints: Vec<Endpoint>,
     /// Per route: its endpoints.
@@ -62,24 +65,12 @@ impl std::fmt::Display for Endpoint {
 }
 
 impl Plan {
-    /// The route of a path: the longest prefix that ends on a segment's border. The gateway checked it too; a
-    /// connector trusts no gateway with a path that it did not publish.
+    /// The route of a path, by the gateway's own table. The gateway checked it too; a connector trusts no gateway with a
+    /// path that it did not publish, nor with a spelling that the upstream might read as another path.
     pub fn route(&self, path: &[u8]) -> Option<usize> {
-        let matches = |prefix: &[u8]| {
-            let rest = match path.get(..prefix.len()) {
-                Some(head) if head == prefix => &path[prefix.len()..],
-                _ => return prefix.ends_with(b"/") && path == &prefix[..prefix.len() - 1],
-            };
-            prefix.ends_with(b"/") || rest.is_empty() || rest[0] == b'/'
-        };
-        let candidates = self
-            .routes
-            .iter()
-            .enumerate()
-            .filter(|(_, route)| matches(route.path.as_bytes()));
-        candidates
-            .max_by_key(|(_, route)| route.path.len())
-            .map(|(index, _)| index)
+        let normal = path::normalise(path, &mut Vec::new()).is_ok_and(|normal| normal.path == path);
+        let index = normal.then(|| self.table.find(path))?;
+        index.map(|index| index as usize)
     }
 }
 
@@ -194,7 +185,8 @@ mod tests {
             path: "/".into(),
             upstream: upstream.collect(),
             tls: UpstreamTls { ca, identity: None },
-            strip_prefix: false,
+            strip: 0,
+            case_insensitive: false,
             timeout: None,
             connect_timeout: Duration::from_secs(1),
             idle_timeout: Duration::from_secs(1),

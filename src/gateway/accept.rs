@@ -4,12 +4,35 @@ use crate::ring::{Receive, SocketId, Verbs};
 use crate::wire::http1;
 use crate::wire::relay::{Role, Session};
 use crate::wire::tls::{self};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::Instant;
 
+use super::balancer;
 use super::client::{self, Client, Phase};
 use super::links::{self};
 use super::relay::{self, Link};
 use super::shard::{Gateway, Owner};
+
+/// A connection that may become a client.
+pub(super) struct Arrival {
+    pub socket: SocketId,
+    /// The client's address, whoever carried the connection here.
+    pub peer: SocketAddr,
+    /// When it was accepted: the handshake's deadline counts from here.
+    pub since: Instant,
+    /// False for a balancer's own connections: they count against no address.
+    pub counted: bool,
+}
+
+/// What `connections_per_address` counts by: the address, or an IPv6 client's /64, of which it has all addresses.
+pub fn counted_as(peer: SocketAddr) -> IpAddr {
+    match peer.ip().to_canonical() {
+        IpAddr::V6(address) => {
+            Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into()
+        }
+        v4 => v4,
+    }
+}
 
 impl Gateway {
     pub(super) fn accept_client<R: Verbs>(
@@ -19,24 +42,63 @@ impl Gateway {
         peer: SocketAddr,
     ) {
         self.cx.stats.accepted += 1;
-        let plan = self.cx.plan.clone();
-        let address = peer.ip().to_canonical();
-        let limit = plan.connections_per_address;
-        let same = self.cx.per_address.get(&address).copied().unwrap_or(0);
-        if same as usize >= limit {
+        let open = self.clients.len() + self.balancers.waiting();
+        let full = open >= self.cx.plan.connections || self.draining.is_some();
+        if balancer::is_listed(&self.cx.plan.balancers, peer.ip().to_canonical()) {
+            if full {
+                self.cx.stats.refused_limit += 1;
+                return ring.abort(socket);
+            }
+            self.await_header(socket, peer);
+            ring.receive(socket, Receive::Small);
+            return self.count_connections();
+        }
+        let arrival = Arrival {
+            socket,
+            peer,
+            since: self.cx.now,
+            counted: true,
+        };
+        if self.is_crowded(&arrival) {
             self.cx.stats.refused_address += 1;
             return ring.abort(socket);
         }
-        if self.clients.len() >= plan.connections || self.draining.is_some() {
+        if full {
             self.cx.stats.refused_limit += 1;
             return ring.abort(socket);
         }
+        if self.admit(ring, arrival).is_some() {
+            ring.receive(socket, Receive::Small);
+        }
+    }
+
+    /// The client's address has all the connections that it may have.
+    fn is_crowded(&self, arrival: &Arrival) -> bool {
+        let limit = self.cx.plan.connections_per_address;
+        if !arrival.counted || limit == usize::MAX {
+            return false;
+        }
+        let same = self.cx.per_address.get(&counted_as(arrival.peer));
+        same.is_some_and(|same| *same as usize >= limit)
+    }
+
+    /// Makes a client of it, or closes it and counts why.
+    pub(super) fn admit<R: Verbs>(&mut self, ring: &mut R, arrival: Arrival) -> Option<usize> {
+        let Arrival { socket, peer, .. } = arrival;
+        let plan = self.cx.plan.clone();
+        if self.is_crowded(&arrival) {
+            self.cx.stats.refused_address += 1;
+            ring.abort(socket);
+            return None;
+        }
         let Ok(tls) = tls::Connection::server(&plan.server_tls) else {
             self.cx.stats.handshakes_failed += 1;
-            return ring.abort(socket);
+            ring.abort(socket);
+            return None;
         };
-        if limit != usize::MAX {
-            *self.cx.per_address.entry(address).or_insert(0) += 1;
+        let counted = arrival.counted && plan.connections_per_address != usize::MAX;
+        if counted {
+            *self.cx.per_address.entry(counted_as(peer)).or_insert(0) += 1;
         }
         let (stamp, now) = (self.cx.stamp(), self.cx.now);
         let layout = tls.layout();
@@ -47,7 +109,8 @@ impl Gateway {
             layout,
             stamp,
             peer,
-            address: address.to_string().into(),
+            counted,
+            address: peer.ip().to_canonical().to_string().into(),
             sni: None,
             chain: None,
             last_token: None,
@@ -59,7 +122,7 @@ impl Gateway {
             dirty: false,
             finished: false,
             progress: now,
-            head_since: Some(now),
+            head_since: Some(arrival.since),
             armed: None,
             drained: 0,
         };
@@ -69,11 +132,15 @@ impl Gateway {
             state,
         });
         self.own(socket, Owner::Client(key));
-        ring.receive(socket, Receive::Small);
         if let Some(client) = self.clients.get_mut(key) {
             self.cx.mark_client(&mut client.state);
         }
-        self.cx.stats.connections = self.clients.len() as u64;
+        self.count_connections();
+        Some(key)
+    }
+
+    pub(super) fn count_connections(&mut self) {
+        self.cx.stats.connections = (self.clients.len() + self.balancers.waiting()) as u64;
     }
 
     pub(super) fn accept_link<R: Verbs>(
@@ -128,5 +195,26 @@ impl Gateway {
         });
         self.own(socket, Owner::Link(key));
         key
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv6_client_is_counted_by_its_network() {
+        let counted = |peer: &str| counted_as(peer.parse().unwrap()).to_string();
+        assert_eq!(counted("203.0.113.7:1"), "203.0.113.7");
+        assert_eq!(counted("[::ffff:203.0.113.7]:1"), "203.0.113.7");
+        assert_eq!(counted("[2001:db8:1:2:3:4:5:6]:1"), "2001:db8:1:2::");
+        assert_eq!(counted("[2001:db8:1:2:ffff::]:9"), "2001:db8:1:2::");
+        assert_ne!(counted("[2001:db8:1:3::1]:1"), "2001:db8:1:2::");
+    }
+
+    /// A hundred thousand idle clients: what a balancer's header needs is kept elsewhere.
+    #[test]
+    fn a_client_stays_small() {
+        assert!(size_of::<Client>() <= 600, "{}", size_of::<Client>());
     }
 }

@@ -49,7 +49,10 @@ pub struct State {
     pub layout: Layout,
     /// Tells this connection from an earlier one under the same key.
     pub stamp: u32,
+    /// The client's own address, not its balancer's.
     pub peer: SocketAddr,
+    /// It counts against its address's limit.
+    pub counted: bool,
     /// `peer`'s address as text, for the `Tidegate-Address` field.
     pub address: Box<str>,
     pub sni: Option<Box<str>>,

@@ -4,6 +4,7 @@ use crate::ring::{Receive, RecvBuf, Verbs};
 use crate::wire::tls::{self, Step};
 use std::rc::Rc;
 
+use super::accept::counted_as;
 use super::auth::Chain;
 use super::client::{Client, Phase};
 use super::fault::Fault;
@@ -12,7 +13,14 @@ use super::shard::{Gateway, Owner, STAMP_BITS};
 use super::{request, response};
 
 impl Gateway {
-    pub(super) fn client_received<R: Verbs>(&mut self, ring: &mut R, key: usize, mut buf: RecvBuf) {
+    /// `used`: bytes at the front that were somebody else's (a balancer's header).
+    pub(super) fn client_received<R: Verbs>(
+        &mut self,
+        ring: &mut R,
+        key: usize,
+        mut buf: RecvBuf,
+        mut used: usize,
+    ) {
         let Gateway {
             clients, links, cx, ..
         } = self;
@@ -21,7 +29,6 @@ impl Gateway {
         };
         cx.mark_client(&mut client.state);
         cx.stats.client_bytes_in += buf.len() as u64;
-        let mut used = 0;
         loop {
             match client.state.phase {
                 Phase::Handshake | Phase::Open => {}
@@ -122,8 +129,8 @@ impl Gateway {
             request::cancel(orphan, &mut self.links, &mut self.cx);
             response::close_exchange(state, None, &mut self.cx);
         }
-        if self.cx.plan.connections_per_address != usize::MAX {
-            let address = state.peer.ip().to_canonical();
+        if state.counted {
+            let address = counted_as(state.peer);
             if let Some(count) = self.cx.per_address.get_mut(&address) {
                 *count -= 1;
                 if *count == 0 {
@@ -137,7 +144,7 @@ impl Gateway {
         } else {
             ring.abort(state.socket);
         }
-        self.cx.stats.connections = self.clients.len() as u64;
+        self.count_connections();
     }
 
     pub(super) fn client_sent<R: Verbs>(&mut self, ring: &mut R, key: usize, buf: Vec<u8>) {
@@ -229,7 +236,7 @@ impl Gateway {
             .get_mut(key)
             .filter(|client| client.state.stamp & STAMP_BITS == stamp)
         else {
-            return;
+            return self.header_due(ring, key, stamp);
         };
         if client.state.armed.is_some_and(|armed| armed > cx.now) {
             // A later entry stands for this connection.

@@ -52,6 +52,7 @@ pub struct Context {
     pub dirty_links: Vec<usize>,
     /// Clients with a pipelined request to begin.
     pub resume: Vec<usize>,
+    /// Counted clients by `accept::counted_as`; empty without a limit.
     pub per_address: HashMap<IpAddr, u32>,
     pub stats: ShardStats,
     /// None: the access log is off.

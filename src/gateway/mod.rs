@@ -2,8 +2,8 @@
 //! order of the path:
 //!
 //! ```text
-//! client ═HTTPS═▶ accept ▸ (wire::tls ▸ wire::http1) ▸ route ▸ auth ▸ relay ═link═▶ connector
-//!                 accept.rs     client_life.rs request.rs ───────┘  ▲
+//! client ═HTTPS═▶ accept ▸ balancer ▸ (wire::tls ▸ wire::http1) ▸ route ▸ auth ▸ relay ═link═▶ connector
+//!                 accept.rs balancer.rs client_life.rs request.rs ───────┘  ▲
 //!                 ◀────────────────── response.rs ◀── links.rs ◀────┘
 //! ```
 //!
@@ -17,6 +17,7 @@
 
 pub mod accept;
 pub mod auth;
+pub mod balancer;
 pub mod change;
 pub mod client;
 pub mod client_life;
@@ -26,7 +27,6 @@ pub mod fault;
 pub mod hold;
 pub mod link_life;
 pub mod links;
-pub mod path;
 pub mod plan;
 pub mod relay;
 pub mod request;

@@ -44,6 +44,8 @@ pub struct Plan {
     pub half_close: bool,
     /// Client connections a shard.
     pub connections: usize,
+    /// Peers whose connections begin with a PROXY header.
+    pub balancers: Vec<ipnet::IpNet>,
     /// Client connections from one address, a shard; `usize::MAX`: no limit.
     pub connections_per_address: usize,
     /// Bytes that a shard may hold for slow readers.
@@ -131,6 +133,7 @@ pub fn build(
         },
         half_close: limits.half_close,
         connections: share(limits.connections),
+        balancers: config.proxy_protocol_from.clone(),
         connections_per_address: limits.connections_per_address,
         memory: share(limits.memory_mib * 1024 * 1024),
         access: config.access_log,

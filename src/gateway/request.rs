@@ -12,11 +12,11 @@ use super::client::{Client, Exchange, Phase, State};
 use super::context::Context;
 use super::fault::Fault;
 use super::hold::{HeldRequest, Incoming};
-use super::path;
 use super::plan::{HELD_BODY, HELD_MAX, LARGE_BODY, PIPELINED, STREAM_QUEUE};
 use super::relay::{self, Link, Wanted};
 use super::response::Orphan;
 use super::{auth, response, retry, route};
+use crate::wire::path;
 
 /// Tokens that are no good, after which a connection ends: each one may cost a signature's verification.
 const BAD_TOKENS_MAX: u8 = 16;

@@ -2,19 +2,38 @@
 
 use crate::control::snapshot::{Route, Snapshot};
 use crate::wire::http1::Framing;
+use std::io::Write;
+use std::net::Ipv6Addr;
 
 use super::fault::Fault;
 
 /// A host name is at most this long (RFC 1035 §2.3.4); a longer one belongs to no site.
 const HOST_MAX: usize = 255;
 
-/// The site of a host name, in any case.
+/// The site of a host name in any case, or of an IPv6 address in any spelling.
 fn site_of(snapshot: &Snapshot, host: &[u8]) -> Option<usize> {
-    let mut lower = [0; HOST_MAX];
-    let lower = lower.get_mut(..host.len())?;
-    lower.copy_from_slice(host);
-    lower.make_ascii_lowercase();
-    snapshot.site_for(std::str::from_utf8(lower).ok()?)
+    let mut canonical = [0; HOST_MAX];
+    let canonical = match ipv6_of(host) {
+        Some(address) => {
+            let mut rest = &mut canonical[..];
+            write!(rest, "[{address}]").ok()?;
+            let length = HOST_MAX - rest.len();
+            &canonical[..length]
+        }
+        None => {
+            let lower = canonical.get_mut(..host.len())?;
+            lower.copy_from_slice(host);
+            lower.make_ascii_lowercase();
+            lower
+        }
+    };
+    snapshot.site_for(std::str::from_utf8(canonical).ok()?)
+}
+
+/// The address inside a Host's brackets.
+fn ipv6_of(host: &[u8]) -> Option<Ipv6Addr> {
+    let bare = host.strip_prefix(b"[")?.strip_suffix(b"]")?;
+    std::str::from_utf8(bare).ok()?.parse().ok()
 }
 
 /// The site of a request: SNI picks it, and Host must agree (DESIGN §8). Without SNI, Host picks it.
@@ -112,6 +131,20 @@ mod tests {
         assert_eq!(site(&sites, Some("a.example"), b"a.example"), Ok(0));
         assert_eq!(site(&sites, None, b"127.0.0.1:8443"), Ok(1));
         assert_eq!(site(&sites, None, b""), Ok(1));
+    }
+
+    #[test]
+    fn an_ipv6_host_is_one_in_every_spelling() {
+        let sites = snapshot(&[("six", &["[2001:db8::1]"]), ("rest", &["gw.example"])]);
+        for host in [
+            "[2001:db8::1]",
+            "[2001:DB8:0:0::1]:8443",
+            "[2001:0db8::0001]:1",
+        ] {
+            assert_eq!(site(&sites, None, host.as_bytes()), Ok(0), "{host}");
+        }
+        let other = site(&sites, None, b"[2001:db8::2]");
+        assert_eq!(other, Err(Fault::Misdirected));
     }
 
     #[test]

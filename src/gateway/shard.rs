@@ -9,6 +9,7 @@ use slab::Slab;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::balancer::Balancers;
 use super::client::{Client, Phase};
 use super::context::Context;
 use super::links::{Moving, Shared};
@@ -43,6 +44,8 @@ pub enum Message {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Owner {
     Nobody,
+    /// Of a balancer, before its PROXY header.
+    Waiting(usize),
     Client(usize),
     Link(usize),
 }
@@ -60,6 +63,7 @@ pub(super) const TIMER_LINK: u64 = 1 << 63;
 pub struct Gateway {
     pub(super) clients: Slab<Client>,
     pub(super) links: Slab<Link>,
+    pub(super) balancers: Balancers,
     /// By socket index.
     pub(super) owners: Vec<Owner>,
     doors: Vec<(ListenerId, Door)>,
@@ -80,6 +84,7 @@ impl Gateway {
         Gateway {
             clients: Slab::new(),
             links: Slab::new(),
+            balancers: Balancers::default(),
             owners: Vec::new(),
             doors: Vec::new(),
             cx,
@@ -272,7 +277,8 @@ impl<R: Verbs> Service<R> for Gateway {
                 }
             }
             Event::Received { socket, buf } => match self.owner(socket) {
-                Owner::Client(key) => self.client_received(ring, key, buf),
+                Owner::Client(key) => self.client_received(ring, key, buf, 0),
+                Owner::Waiting(key) => self.header_received(ring, key, buf),
                 Owner::Link(key) => self.link_received(ring, key, buf),
                 Owner::Nobody => {}
             },
@@ -282,11 +288,12 @@ impl<R: Verbs> Service<R> for Gateway {
                     self.cx.recycle(buf);
                     relay::mark(&mut self.links, key, &mut self.cx);
                 }
-                Owner::Nobody => self.cx.recycle(buf),
+                Owner::Waiting(_) | Owner::Nobody => self.cx.recycle(buf),
             },
             Event::PeerFinished { socket } | Event::PeerGone { socket } => match self.owner(socket)
             {
                 Owner::Client(key) => self.client_finished(ring, key),
+                Owner::Waiting(key) => self.header_cut(ring, key),
                 Owner::Link(key) => {
                     self.drop_link(ring, key, "the connector closed the connection")
                 }
@@ -294,6 +301,7 @@ impl<R: Verbs> Service<R> for Gateway {
             },
             Event::Failed { socket, error } => match self.owner(socket) {
                 Owner::Client(key) => self.drop_client(ring, key, false),
+                Owner::Waiting(key) => self.header_failed(ring, key),
                 Owner::Link(key) => self.drop_link(ring, key, &error.to_string()),
                 Owner::Nobody => {}
             },
@@ -356,7 +364,7 @@ impl<R: Verbs> Service<R> for Gateway {
             }
         }
         if let Some(deadline) = self.draining
-            && (self.clients.is_empty() || self.cx.now >= deadline)
+            && (self.clients.is_empty() && self.balancers.waiting() == 0 || self.cx.now >= deadline)
         {
             self.finished = true;
         }

@@ -60,6 +60,14 @@ stats! {
         /// No handshake share was left.
         refused_handshakes r#"limit="handshakes""#
     ]
+    counter "tidegate_proxy_headers_total" "Connections of listed balancers, by what their PROXY header was." [
+        /// It named a client.
+        proxy_headers r#"outcome="client""#
+        /// LOCAL or UNSPEC: the balancer's own address stands.
+        proxy_local r#"outcome="local""#
+        /// Wrong, missing, cut or late.
+        proxy_bad r#"outcome="bad""#
+    ]
     counter "tidegate_connections_ended_total" "Client connections ended by a deadline or an abort." [
         /// The head did not come in time.
         ended_head_timeout r#"reason="head_timeout""#

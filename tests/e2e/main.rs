@@ -18,6 +18,7 @@ mod harness;
 
 mod aborts;
 mod admission;
+mod balancers;
 mod check;
 mod connectors;
 mod curl;
@@ -27,6 +28,7 @@ mod hardening;
 mod identity;
 mod idle;
 mod instances;
+mod ipv6;
 mod losses;
 mod observe;
 mod openssl;

@@ -1,5 +1,6 @@
 //! What we want to know of a certificate, read once.
 
+use std::net::IpAddr;
 use x509_parser::prelude::*;
 
 /// Read from one certificate; nothing here is a judgement of trust.
@@ -11,6 +12,8 @@ pub struct Facts {
     pub common_name: Option<String>,
     /// DNS names of the SAN extension, in order, as they stand.
     pub dns_names: Vec<String>,
+    /// IP addresses of the SAN extension.
+    pub addresses: Vec<IpAddr>,
     pub uris: Vec<String>,
     /// Hex, lower case, two digits a byte, no leading zero byte.
     pub serial: String,
@@ -72,6 +75,7 @@ impl Facts {
                 .and_then(|cn| cn.as_str().ok())
                 .map(str::to_string),
             dns_names: Vec::new(),
+            addresses: Vec::new(),
             uris: Vec::new(),
             serial: serial(certificate.raw_serial()),
             serial_der: certificate.raw_serial().to_vec(),
@@ -96,6 +100,7 @@ impl Facts {
         for name in names.iter().flat_map(|names| &names.value.general_names) {
             match name {
                 GeneralName::DNSName(name) => facts.dns_names.push(name.to_string()),
+                GeneralName::IPAddress(bytes) => facts.addresses.extend(address(bytes)),
                 GeneralName::URI(uri) => facts.uris.push(uri.to_string()),
                 GeneralName::Invalid(_, _) => {
                     return Err("its subjectAltName cannot be read".into());
@@ -123,6 +128,14 @@ pub fn check_ca(der: &[u8]) -> Result<Facts, String> {
         ));
     }
     Ok(facts)
+}
+
+/// 4 or 16 bytes (RFC 5280 §4.2.1.6); others name no host.
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    if let Ok(four) = <[u8; 4]>::try_from(bytes) {
+        return Some(four.into());
+    }
+    <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from)
 }
 
 fn serial(bytes: &[u8]) -> String {

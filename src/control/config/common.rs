@@ -69,7 +69,15 @@ pub fn admin(section: &Section<'_>, default: &str) -> Option<At<SocketAddr>> {
 }
 
 pub fn address(source: &Source, text: &At<String>) -> Option<SocketAddr> {
-    match text.value.parse() {
+    match text.value.parse::<SocketAddr>() {
+        Ok(SocketAddr::V6(address)) if address.ip().to_ipv4_mapped().is_some() => {
+            source.error(
+                text.line,
+                format!("{:?} is IPv4 inside IPv6", text.value),
+                "IPv6 listeners take IPv6 alone: write it as IPv4, \"127.0.0.1:443\"",
+            );
+            None
+        }
         Ok(address) => Some(address),
         Err(_) => {
             let hint = if text.value.parse::<IpAddr>().is_ok() {

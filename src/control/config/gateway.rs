@@ -2,12 +2,13 @@
 
 use super::common::{address, admin, name, read_log, shards};
 use super::files::{self, Purpose};
-use super::reader::{At, Section};
+use super::reader::{At, Section, Wrong};
 use super::sites::{self, check_host, covers};
 use super::{AccessLog, GatewayConfig, Limits, TlsFiles};
 use crate::control::certificates::facts::Facts;
 use crate::control::certificates::tickets::SharedTicketer;
 use crate::control::fetch;
+use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -42,12 +43,7 @@ pub fn read(top: &Section<'_>) -> Option<GatewayConfig> {
         "relay links over HTTPS",
         "leave it empty and open `relay` to the connectors",
     );
-    refuse_list(
-        &listen,
-        "proxy_protocol_from",
-        "the PROXY protocol",
-        "leave it empty and have the balancer keep the clients' addresses (L4 without PROXY protocol)",
-    );
+    let proxy_protocol_from = networks(&listen, "proxy_protocol_from");
 
     let (tls, sni, ticket_keys, certificates) = read_tls(top);
     let relay = top.section("relay");
@@ -67,6 +63,7 @@ pub fn read(top: &Section<'_>) -> Option<GatewayConfig> {
         shards,
         listen_clients: values(listen_clients),
         listen_relay: values(listen_relay),
+        proxy_protocol_from,
         admin: admin.map(|at| at.value),
         tls: tls?,
         sni,
@@ -223,6 +220,57 @@ fn addresses(section: &Section<'_>, key: &'static str, default: &[&str]) -> Vec<
         })
     };
     texts.into_iter().filter_map(read).collect()
+}
+
+/// Entries of a list of address ranges: each accept looks through all of them.
+const NETWORKS_MAX: usize = 256;
+
+/// `["10.0.0.0/8", "fd00::/8", "127.0.0.1"]`; a bare address is a range of one.
+fn networks(section: &Section<'_>, key: &'static str) -> Vec<IpNet> {
+    let texts = section.texts(key).unwrap_or_default();
+    if texts.len() > NETWORKS_MAX {
+        section.source().error(
+            section.line_of(key),
+            format!("`{key}` has more than {NETWORKS_MAX} entries"),
+            "join neighbours to larger ranges",
+        );
+    }
+    let read = |text: &At<String>| match network(&text.value) {
+        Ok(net) => {
+            if net.prefix_len() == 0 {
+                section.source().warn(
+                    text.line,
+                    format!("`{key}`: {net} is everybody"),
+                    "who is listed may give any client's address as its own: list the balancers only",
+                );
+            }
+            Some(net)
+        }
+        Err((why, hint)) => {
+            let text_of = format!("`{key}`: {:?} {why}", text.value);
+            section.source().error(text.line, text_of, hint);
+            None
+        }
+    };
+    texts.iter().filter_map(read).collect()
+}
+
+fn network(text: &str) -> Result<IpNet, Wrong> {
+    const HINT: &str = "an address or a range: \"10.0.0.7\", \"10.0.0.0/8\", \"fd00::/8\"";
+    let net = match text.parse::<IpAddr>() {
+        Ok(address) => IpNet::from(address.to_canonical()),
+        Err(_) => text
+            .parse::<IpNet>()
+            .map_err(|_| ("is no address range".to_string(), HINT.to_string()))?,
+    };
+    let IpNet::V6(six) = net else {
+        return Ok(net.trunc());
+    };
+    if six.addr().to_ipv4_mapped().is_some() {
+        let hint = "write it as IPv4: peers are compared in that form";
+        return Err(("is IPv4 inside IPv6".to_string(), hint.to_string()));
+    }
+    Ok(net.trunc())
 }
 
 /// Two listeners of one address: the second would fail at start, or worse share connections at random.

@@ -20,6 +20,7 @@ mod source; // a file's text, lines and complaints
 pub mod units; // "60s", "1 GiB"
 mod words; // "did you mean …?"
 
+use ipnet::IpNet;
 use source::Source;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -43,6 +44,8 @@ pub struct GatewayConfig {
     pub shards: usize,
     pub listen_clients: Vec<SocketAddr>,
     pub listen_relay: Vec<SocketAddr>,
+    /// Balancers: client connections from here begin with a PROXY protocol v2 header. Canonical, IPv4 never as IPv6.
+    pub proxy_protocol_from: Vec<IpNet>,
     pub admin: Option<SocketAddr>,
     pub tls: TlsFiles,
     pub sni: Vec<(Vec<String>, TlsFiles)>,
@@ -114,7 +117,9 @@ pub struct RouteConfig {
     pub upstream: Vec<Upstream>,
     /// For those of them that are https.
     pub tls: UpstreamTls,
-    pub strip_prefix: bool,
+    /// Bytes at the front of a request's path that the upstream does not see.
+    pub strip: usize,
+    pub case_insensitive: bool,
     pub timeout: Option<Duration>,
     pub connect_timeout: Duration,
     pub idle_timeout: Duration,

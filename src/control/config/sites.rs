@@ -5,6 +5,7 @@ use super::common::checked_name;
 use super::reader::{At, Section};
 use super::source::Source;
 use crate::control::certificates::facts::Facts;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// The sites; without any, one site takes every host and every connector. `certificates` are those under `[tls]`.
 pub fn read(top: &Section<'_>, certificates: &[Facts]) -> Vec<SiteConfig> {
@@ -50,7 +51,7 @@ pub fn read(top: &Section<'_>, certificates: &[Facts]) -> Vec<SiteConfig> {
         let mut names: Vec<String> = Vec::new();
         for host in &hosts {
             check_host(source, host, true);
-            let lower = host.value.to_ascii_lowercase();
+            let lower = canonical_host(&host.value);
             let owner = sites
                 .iter()
                 .find(|site| site.hosts.contains(&lower))
@@ -110,6 +111,9 @@ pub fn check_host(source: &Source, host: &At<String>, any: bool) {
         }
         return;
     }
+    if any && ipv6_of(&host.value).is_some() {
+        return;
+    }
     let name = host.value.strip_prefix("*.").unwrap_or(&host.value);
     let label = |label: &str| {
         (1..=63).contains(&label.len())
@@ -124,9 +128,27 @@ pub fn check_host(source: &Source, host: &At<String>, any: bool) {
     }
 }
 
+/// An IPv6 address as a host: with brackets, as Host has it, or without.
+fn ipv6_of(host: &str) -> Option<Ipv6Addr> {
+    let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+    bare.unwrap_or(host).parse().ok()
+}
+
+/// The one form of a host by which it is found: small letters; IPv6 shortest and in brackets.
+fn canonical_host(host: &str) -> String {
+    match ipv6_of(host) {
+        Some(address) => format!("[{address}]"),
+        None => host.to_ascii_lowercase(),
+    }
+}
+
 /// Whether a certificate names a host; a wildcard site is covered by the same wildcard.
 pub fn covers(facts: &Facts, host: &str) -> bool {
     let host = host.to_ascii_lowercase();
+    let address = ipv6_of(&host).map(IpAddr::from).or(host.parse().ok());
+    if let Some(address) = address {
+        return facts.addresses.contains(&address);
+    }
     let parent = host
         .split_once('.')
         .map(|(_, parent)| format!("*.{parent}"));

@@ -201,6 +201,52 @@ fn a_file_without_sites_and_listeners_has_the_defaults() {
 }
 
 #[test]
+fn a_site_may_be_an_address() {
+    let lab = Lab::new();
+    let hosts = "hosts = [\"2001:DB8:0::1\", \"[::1]\", \"127.0.0.1\", \"localhost\"]";
+    let loaded = lab.gateway(&GATEWAY.replace("hosts = [\"localhost\"]", hosts));
+    let (plan, warnings) = loaded.unwrap();
+    assert_eq!(
+        plan.sites[0].hosts,
+        ["[2001:db8::1]", "[::1]", "127.0.0.1", "localhost"]
+    );
+    // The certificate names localhost, 127.0.0.1 and ::1.
+    assert_eq!(warnings.len(), 1, "{}", lines(&warnings));
+    assert!(warnings[0].text.contains("[2001:db8::1]"));
+}
+
+#[test]
+fn balancers_are_ranges_or_single_addresses() {
+    let lab = Lab::new();
+    let listed = |list: &str| {
+        let line = format!("admin = \"\"\nproxy_protocol_from = {list}");
+        lab.gateway(&GATEWAY.replace("admin = \"\"", &line))
+    };
+    let plan = good(listed(
+        "[\"10.1.2.3/8\", \"fd00::/8\", \"127.0.0.1\", \"::1\", \"::ffff:192.0.2.1\"]",
+    ));
+    let texts: Vec<_> = plan
+        .proxy_protocol_from
+        .iter()
+        .map(|net| net.to_string())
+        .collect();
+    assert_eq!(
+        texts,
+        [
+            "10.0.0.0/8",
+            "fd00::/8",
+            "127.0.0.1/32",
+            "::1/128",
+            "192.0.2.1/32"
+        ]
+    );
+    let (_, warnings) = listed("\"0.0.0.0/0\"").unwrap();
+    assert!(warnings[0].text.contains("is everybody") && warnings[0].line == 8);
+    let many = format!("[{}]", "\"10.0.0.1\",".repeat(257));
+    assert!(lines(&listed(&many).unwrap_err()).contains("more than 256 entries"));
+}
+
+#[test]
 fn a_connectors_file_is_its_plan_and_its_publication() {
     let lab = Lab::new();
     let plan = good(lab.connector(CONNECTOR));
@@ -220,11 +266,12 @@ fn a_connectors_file_is_its_plan_and_its_publication() {
     assert_eq!(mp.timeout, Some(Duration::from_secs(60)));
     assert_eq!(mp.connect_timeout, Duration::from_secs(5));
     assert_eq!(mp.idle_timeout, Duration::from_secs(60));
-    assert!(!mp.strip_prefix);
+    assert_eq!(mp.strip, 0);
     assert_eq!(
         (mp.upstream[0].host.as_str(), mp.upstream[0].port),
         ("127.0.0.1", 9080)
     );
+    assert_eq!((open.strip, open.case_insensitive), ("/open".len(), true));
     assert_eq!(open.timeout, None);
     assert_eq!(open.connect_timeout, Duration::from_millis(500));
     assert_eq!(open.idle_timeout, Duration::from_secs(120));
@@ -342,11 +389,15 @@ const WRONG_GATEWAYS: &[Case] = &[
     case("\"[::1]:8443\"", "\"10.0.0.1\" #<<\n", "\"10.0.0.1\" is no address", "the port is missing"),
     case("\"[::1]:8443\"", "\"localhost:8443\" #<<\n", "no address to listen on", "an IP address and a port"),
     case("\"[::1]:8443\"", "\"0.0.0.0:10142\"", "0.0.0.0:10142 is listened on twice", "its own port"),
+    case("\"[::1]:8443\"", "\"[::ffff:127.0.0.1]:8443\" #<<\n", "is IPv4 inside IPv6", "IPv6 listeners take IPv6 alone"),
     case("clients = [\"127.0.0.1:0\", \"[::1]:8443\"]", "clients = [] #<<", "`clients` names no address", "clients = ["),
     case("\"[::1]:8443\"", "7 #<<\n", "an item of `clients` is a whole number", "double quotes"),
+    case("admin = \"\"", "admin = \"\"\nproxy_protocol_from = [\"10.0.0.0/33\"] #<<", "`proxy_protocol_from`: \"10.0.0.0/33\" is no address range", "10.0.0.0/8"),
+    case("admin = \"\"", "admin = \"\"\nproxy_protocol_from = [\"::1\",\n\"lb.corp\" #<<\n]", "\"lb.corp\" is no address range", "10.0.0.7"),
+    case("admin = \"\"", "admin = \"\"\nproxy_protocol_from = [\"10.0.0.1:443\"] #<<", "\"10.0.0.1:443\" is no address range", "10.0.0.7"),
+    case("admin = \"\"", "admin = \"\"\nproxy_protocol_from = [\"::ffff:10.0.0.0/104\"] #<<", "is IPv4 inside IPv6", "write it as IPv4"),
     // what this version does not have
     case("admin = \"\"", "admin = \"\"\nrelay_https = [\"0.0.0.0:443\"] #<<", "`relay_https`: this version does not have", "leave it empty"),
-    case("admin = \"\"", "admin = \"\"\nproxy_protocol_from = [\"10.0.0.0/8\"] #<<", "`proxy_protocol_from`: this version", "leave it empty"),
     // files
     case("certificate = \"server.pem\"", "certificate = \"none.pem\" #<<", "none.pem does not exist", "relative to the config file"),
     case("certificate = \"server.pem\"", "certificate = \"\" #<<", "`certificate` is empty", "PEM file"),
@@ -360,6 +411,9 @@ const WRONG_GATEWAYS: &[Case] = &[
     // sites and names
     case("name = \"main\"", "name = \"ma in\" #<<", "site name \"ma in\" may hold", "a short name"),
     case("hosts = [\"localhost\"]", "hosts = [\"https://localhost\"] #<<", "is no host name", "no scheme"),
+    case("hosts = [\"localhost\"]", "hosts = [\"[::1]\", \"0:0::1\"] #<<", "host \"[::1]\" belongs to site \"main\" already", "one site"),
+    case("hosts = [\"localhost\"]", "hosts = [\"[::1]:443\"] #<<", "is no host name", "no port"),
+    case("[relay]", "[[tls.sni]]\nhosts = [\"[::1]\"] #<<\ncertificate = \"server.pem\"\nkey = \"server.key\"\n[relay]", "\"[::1]\" is no host name", "no port"),
     case("hosts = [\"localhost\"]", "hosts = [] #<<", "has no host", "[\"*\"]"),
     case("hosts = [\"localhost\"]", "hosts = [\"localhost\", \"LOCALHOST\"] #<<", "belongs to site \"main\" already", "one site"),
     case("connectors = [\"cp-1\", \"cp-2\"]", "connectors = [\"cp-1\", \"cp-1\"] #<<", "stands twice", "once"),

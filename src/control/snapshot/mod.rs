@@ -19,7 +19,7 @@ pub use deny::DenyLists;
 pub use identity::{ClientIdentity, MAX_CLIENT_ID_BYTES, Proof};
 pub use registry::{HostTable, Registry};
 pub use revocation::{MAX_LIST_BYTES, RevocationList, RevocationLists};
-pub use routes::RouteTable;
+pub use routes::{PathTable, RouteTable};
 pub use stock::{Source, Stock};
 pub use trust::{MAX_CHAIN, Trust, Unknown, Verdict};
 

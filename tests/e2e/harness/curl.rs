@@ -20,7 +20,7 @@ pub struct Done {
 }
 
 impl Curl {
-    /// `curl https://localhost:PORT/path` with the lab's CA, IPv4, a limit of time, and heads in the output.
+    /// `curl https://localhost:PORT/path` with the lab's CA, the lab's family, a limit of time, and heads in the output.
     pub fn new(lab: &Lab, path: &str) -> Curl {
         let mut curl = Curl::bare(lab);
         curl.command.arg("--include").arg(lab.url(path));
@@ -32,7 +32,7 @@ impl Curl {
         let mut command = Command::new("curl");
         command.args([
             "-sS",
-            "-4",
+            if lab.ip().is_ipv4() { "-4" } else { "-6" },
             "--path-as-is",
             "--globoff",
             "--max-time",

@@ -226,10 +226,14 @@ impl Reader {
     }
 }
 
-/// A GET over clear TCP (admin ports).
+/// A GET over clear TCP (admin ports), on whichever loopback address listens.
 pub fn get(port: u16, path: &str) -> io::Result<Answer> {
     use std::io::Write;
-    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port))?;
+    let loopback = [
+        (std::net::Ipv4Addr::LOCALHOST, port).into(),
+        (std::net::Ipv6Addr::LOCALHOST, port).into(),
+    ];
+    let mut stream = std::net::TcpStream::connect::<&[std::net::SocketAddr]>(&loopback)?;
     stream.set_read_timeout(Some(std::time::Duration::from_secs(10)))?;
     write!(
         stream,

@@ -6,6 +6,7 @@ use super::process::Process;
 use super::upstream::Upstream;
 use super::{ports, until};
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -77,13 +78,28 @@ pub struct Ports {
     pub connector_admin: u16,
 }
 
+/// Where a lab's processes listen and dial.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// All on 127.0.0.1.
+    Four,
+    /// All on ::1.
+    Six,
+    /// Clients and links on every address of both families; the connector dials ::1, upstream and admin are on 127.0.0.1.
+    Both,
+}
+
 /// What a lab is to be.
 pub struct Plan {
+    family: Family,
+    gateway_host: Option<String>,
+    hosts: Option<String>,
     alone: bool,
     gateway_shards: u16,
     connector_shards: u16,
     connectors: u16,
     instances: u16,
+    listen: String,
     limits: String,
     routes: String,
     with_nginx: bool,
@@ -92,6 +108,7 @@ pub struct Plan {
 
 /// A lab in operation. Ends with its owner.
 pub struct Lab {
+    ip: IpAddr,
     pub ports: Ports,
     pub upstream: Upstream,
     pub nginx: Option<Nginx>,
@@ -102,6 +119,23 @@ pub struct Lab {
 }
 
 impl Plan {
+    pub fn family(mut self, family: Family) -> Plan {
+        self.family = family;
+        self
+    }
+
+    /// The connector dials this name.
+    pub fn gateway_host(mut self, host: &str) -> Plan {
+        self.gateway_host = Some(host.to_owned());
+        self
+    }
+
+    /// The processes see this in place of /etc/hosts (needs root).
+    pub fn hosts(mut self, text: &str) -> Plan {
+        self.hosts = Some(text.to_owned());
+        self
+    }
+
     /// Nothing else runs meanwhile: for tests that measure.
     pub fn alone(mut self) -> Plan {
         self.alone = true;
@@ -122,6 +156,12 @@ impl Plan {
     /// So many instances of the gateway are dialled. The lab starts number 0 only.
     pub fn instances(mut self, count: u16) -> Plan {
         self.instances = count;
+        self
+    }
+
+    /// More lines for `[listen]` of gateway.toml.
+    pub fn listen(mut self, lines: &str) -> Plan {
+        self.listen = lines.to_owned();
         self
     }
 
@@ -165,7 +205,11 @@ impl Plan {
         };
         let folder = Folder::new();
         let dir = &folder.0;
-        let upstream = Upstream::start();
+        let ip: IpAddr = match self.family {
+            Family::Four | Family::Both => Ipv4Addr::LOCALHOST.into(),
+            Family::Six => Ipv6Addr::LOCALHOST.into(),
+        };
+        let upstream = Upstream::on(ip);
         let nginx = self.with_nginx.then(|| Nginx::start(dir));
         if let Some(nginx) = &nginx {
             let lines = format!(
@@ -181,7 +225,16 @@ impl Plan {
             connector_admin: ports::free(),
         };
         pki(dir, &["init"]);
-        pki(dir, &["server"]);
+        match &self.gateway_host {
+            None => pki(dir, &["server"]),
+            Some(host) => {
+                let names = ["localhost", "127.0.0.1", "::1", host].map(|n| ["--name", n]);
+                pki(dir, &[&["server"], names.as_flattened()].concat());
+            }
+        }
+        if let Some(hosts) = &self.hosts {
+            fs::write(dir.join("hosts"), hosts).expect("hosts");
+        }
         for number in 1..=self.connectors {
             pki(dir, &["connector", &format!("cp-{number}")]);
         }
@@ -192,6 +245,7 @@ impl Plan {
         let gateway = spawn("gateway", dir);
         let connector = self.with_connector.then(|| spawn("connector", dir));
         let mut lab = Lab {
+            ip,
             ports,
             upstream,
             nginx,
@@ -212,15 +266,24 @@ impl Plan {
             ..
         } = ports;
         let connectors: Vec<_> = (1..=self.connectors).map(|n| format!("cp-{n}")).collect();
+        let at = |port: u16| match self.family {
+            Family::Four => format!("\"127.0.0.1:{port}\""),
+            Family::Six => format!("\"[::1]:{port}\""),
+            Family::Both => format!("\"0.0.0.0:{port}\", \"[::]:{port}\""),
+        };
         format!(
             "[gateway]\nname = \"lab\"\nshards = {shards}\n\
-             [listen]\nclients = [\"127.0.0.1:{clients}\"]\nrelay = [\"127.0.0.1:{relay}\"]\n\
-             admin = \"127.0.0.1:{gateway_admin}\"\n\
+             [listen]\nclients = [{clients}]\nrelay = [{relay}]\n\
+             admin = \"{admin}:{gateway_admin}\"\n{listen}\n\
              [tls]\ncertificate = \"server.pem\"\nkey = \"server.key\"\n\
              [relay]\nconnector_ca = \"ca.pem\"\n\
              [[site]]\nname = \"main\"\nhosts = [\"*\"]\nconnectors = {connectors:?}\n\
              [limits]\n{limits}\n[log]\naccess = \"all\"\n",
+            clients = at(clients),
+            relay = at(relay),
+            admin = self.admin(),
             shards = self.gateway_shards,
+            listen = self.listen,
             limits = self.limits,
         )
     }
@@ -232,34 +295,68 @@ impl Plan {
             ..
         } = ports;
         let text = format!(
-            "[connector]\nid = \"cp-1\"\nsite = \"main\"\nshards = {shards}\nadmin = \"127.0.0.1:{connector_admin}\"\n\
+            "[connector]\nid = \"cp-1\"\nsite = \"main\"\nshards = {shards}\nadmin = \"{admin}:{connector_admin}\"\n\
              tls = {{ certificate = \"cp-1.pem\", key = \"cp-1.key\", gateway_ca = \"ca.pem\" }}\n\
-             [[gateway]]\nhost = \"127.0.0.1\"\nport = {relay}\ninstances = {instances}\n\
+             [[gateway]]\nhost = \"{host}\"\nport = {relay}\ninstances = {instances}\n\
              [site]\nrevision = 1\nclient_ca = [{{ name = \"lab\", file = \"clients-ca.pem\" }}]\n\
              [[route]]\npath = \"/t/\"\nupstream = [\"http://UPSTREAM\"]\nauth = \"none\"\n\
              [[route]]\npath = \"/cert/\"\nupstream = [\"http://UPSTREAM\"]\nauth = \"certificate\"\n{routes}",
+            admin = self.admin(),
+            host = self.gateway_host.as_deref().unwrap_or(match self.family {
+                Family::Four => "127.0.0.1",
+                Family::Six | Family::Both => "::1",
+            }),
             shards = self.connector_shards,
             instances = self.instances,
             routes = self.routes,
         );
-        text.replace("UPSTREAM", &format!("127.0.0.1:{upstream}"))
+        text.replace("UPSTREAM", &format!("{}:{upstream}", self.admin()))
+    }
+
+    /// Where admin and the upstream listen, as a URL has it.
+    fn admin(&self) -> &'static str {
+        match self.family {
+            Family::Four | Family::Both => "127.0.0.1",
+            Family::Six => "[::1]",
+        }
     }
 }
 
 fn spawn(role: &str, dir: &Path) -> Process {
     let config = dir.join(format!("{role}.toml"));
-    Process::start(role, dir, tidegate().arg(role).arg("--config").arg(config))
+    let mut command = with_hosts(tidegate(), dir);
+    Process::start(role, dir, command.arg(role).arg("--config").arg(config))
+}
+
+/// The command, in a mount namespace of its own where the folder's `hosts` lies over /etc/hosts, if there is one.
+pub fn with_hosts(command: Command, dir: &Path) -> Command {
+    let hosts = dir.join("hosts");
+    if !hosts.exists() {
+        return command;
+    }
+    let mut wrapped = Command::new("unshare");
+    wrapped.args(["--mount", "sh", "-c"]);
+    wrapped.arg("mount --bind \"$0\" /etc/hosts && exec \"$@\"");
+    wrapped
+        .arg(hosts)
+        .arg(command.get_program())
+        .args(command.get_args());
+    wrapped
 }
 
 impl Lab {
     /// One shard each, `/t/` open to everybody and `/cert/` for certificates, both to the test upstream.
     pub fn plan() -> Plan {
         Plan {
+            family: Family::Four,
+            gateway_host: None,
+            hosts: None,
             alone: false,
             gateway_shards: 1,
             connector_shards: 1,
             connectors: 1,
             instances: 1,
+            listen: String::new(),
             limits: String::new(),
             routes: String::new(),
             with_nginx: false,
@@ -282,7 +379,16 @@ impl Lab {
     }
 
     pub fn url(&self, path: &str) -> String {
-        format!("https://localhost:{}{path}", self.ports.clients)
+        let host = match self.ip {
+            IpAddr::V4(_) => "localhost",
+            IpAddr::V6(_) => "[::1]",
+        };
+        format!("https://{host}:{}{path}", self.ports.clients)
+    }
+
+    /// Where clients and tests reach it.
+    pub fn ip(&self) -> IpAddr {
+        self.ip
     }
 
     /// Runs `tidegate pki …` for this lab's folder.

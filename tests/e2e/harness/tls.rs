@@ -63,12 +63,16 @@ impl Tls {
     }
 
     pub fn try_connect(lab: &Lab, config: &Arc<ClientConfig>) -> io::Result<Tls> {
-        Tls::try_connect_to(lab.ports.clients, config)
+        Tls::begin(TcpStream::connect((lab.ip(), lab.ports.clients))?, config)
     }
 
     /// To a gateway of one's choice, by its port.
     pub fn try_connect_to(port: u16, config: &Arc<ClientConfig>) -> io::Result<Tls> {
-        let tcp = TcpStream::connect(("127.0.0.1", port))?;
+        Tls::begin(TcpStream::connect(("127.0.0.1", port))?, config)
+    }
+
+    /// The same over a connection that said something already.
+    pub fn begin(tcp: TcpStream, config: &Arc<ClientConfig>) -> io::Result<Tls> {
         tcp.set_nodelay(true)?;
         tcp.set_read_timeout(Some(PATIENCE))?;
         tcp.set_write_timeout(Some(PATIENCE))?;

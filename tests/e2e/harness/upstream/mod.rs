@@ -8,7 +8,7 @@ use super::ports;
 use super::until;
 pub use request::Request;
 use std::io::BufReader;
-use std::net::{TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -37,6 +37,8 @@ pub struct Seen {
     pub head: String,
     /// Connections are counted from 0.
     pub connection: usize,
+    /// Whom it came from.
+    pub peer: IpAddr,
     pub at: Instant,
 }
 
@@ -51,19 +53,28 @@ struct State {
 
 /// A running upstream. Its threads end with it.
 pub struct Upstream {
+    address: IpAddr,
     pub port: u16,
-    ip: &'static str,
     state: Arc<State>,
 }
 
 impl Upstream {
     pub fn start() -> Upstream {
-        Upstream::start_at("127.0.0.1", ports::free())
+        Upstream::on(Ipv4Addr::LOCALHOST)
     }
 
-    /// At another address of the loopback network.
-    pub fn start_at(ip: &'static str, port: u16) -> Upstream {
-        let listener = TcpListener::bind((ip, port)).expect("a port that was free just now");
+    /// At another address.
+    pub fn on(address: impl Into<IpAddr>) -> Upstream {
+        Upstream::at(address.into(), ports::free())
+    }
+
+    /// At another address of the loopback network, at a port of the test's choice.
+    pub fn start_at(ip: &str, port: u16) -> Upstream {
+        Upstream::at(ip.parse().expect("an address"), port)
+    }
+
+    fn at(address: IpAddr, port: u16) -> Upstream {
+        let listener = TcpListener::bind((address, port)).expect("a port that was free just now");
         let state = Arc::new(State::default());
         let shared = state.clone();
         std::thread::spawn(move || {
@@ -76,7 +87,11 @@ impl Upstream {
                 std::thread::spawn(move || serve(stream, connection, &shared));
             }
         });
-        Upstream { ip, port, state }
+        Upstream {
+            address,
+            port,
+            state,
+        }
     }
 
     /// Everything noted so far.
@@ -125,17 +140,18 @@ impl Drop for Upstream {
     fn drop(&mut self) {
         self.state.ended.store(true, Ordering::Relaxed);
         self.state.opened.notify_all();
-        let _ = TcpStream::connect((self.ip, self.port));
+        let _ = TcpStream::connect((self.address, self.port));
     }
 }
 
 impl State {
-    fn note(&self, what: What, request: &Request, connection: usize) {
+    fn note(&self, what: What, request: &Request, (connection, peer): (usize, IpAddr)) {
         let seen = Seen {
             what,
             target: request.target.clone(),
             head: request.head.clone(),
             connection,
+            peer,
             at: Instant::now(),
         };
         self.seen
@@ -156,6 +172,8 @@ impl State {
 }
 
 fn serve(stream: TcpStream, connection: usize, state: &State) {
+    let Ok(peer) = stream.peer_addr() else { return };
+    let connection = (connection, peer.ip());
     let _ = stream.set_nodelay(true);
     let _ = stream.set_read_timeout(Some(PATIENCE));
     let _ = stream.set_write_timeout(Some(PATIENCE));
