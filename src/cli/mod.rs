@@ -2,6 +2,7 @@
 
 mod demo;
 mod load;
+mod reload;
 mod upstream;
 
 use clap::{Parser, Subcommand};
@@ -31,6 +32,8 @@ enum Command {
     Connector(ConfigFile),
     /// Reads a config file and says all that is wrong with it; exit 0 when nothing is
     Check(ConfigFile),
+    /// Makes a running gateway or connector read its config file again, as SIGHUP does; a wrong file changes nothing
+    Reload(reload::Options),
     /// Benchmarks
     Load {
         #[command(subcommand)]
@@ -53,6 +56,7 @@ pub fn main() -> ExitCode {
         Command::Gateway(file) => crate::gateway::server::run(&file.config),
         Command::Connector(file) => crate::connector::server::run(&file.config),
         Command::Check(file) => exit(crate::control::check::run(&file.config)),
+        Command::Reload(options) => reload::run(&options),
         Command::Load { command } => load::run(command),
     }
 }

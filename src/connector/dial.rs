@@ -17,6 +17,8 @@ pub struct Target {
     pub addresses: Vec<SocketAddr>,
     /// Tells a late lookup from the current one.
     pub round: u32,
+    /// A reload took it away: no link is dialled, and one that stands is left.
+    pub off: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +40,7 @@ impl Target {
             attempts: 0,
             addresses: Vec::new(),
             round: 0,
+            off: false,
         }
     }
 
@@ -75,6 +78,7 @@ impl Target {
 
     pub fn due(&self) -> Option<Instant> {
         match self.state {
+            _ if self.off => None,
             Dial::Waiting(at) | Dial::Resolving(at) => Some(at),
             Dial::Up(_) => None,
         }

@@ -18,6 +18,7 @@ impl Connector {
         for index in 0..self.cx.targets.len() {
             let now = self.cx.now;
             match self.cx.targets[index].state {
+                _ if self.cx.targets[index].off => {}
                 Dial::Waiting(at) if at <= now && self.draining.is_none() => self.dial(ring, index),
                 Dial::Resolving(at) if at <= now => self.target_lost(index, None, false),
                 _ => {}

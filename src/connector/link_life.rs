@@ -24,7 +24,8 @@ impl Connector {
             .map(|since| self.cx.now.saturating_duration_since(since));
         // Either side said GOAWAY, and what ran is finished: that is no fault.
         let tokens: Vec<u32> = link.session.tokens().map(|(_, token)| token).collect();
-        let orderly = (link.state.away.is_some() || self.draining.is_some()) && tokens.is_empty();
+        let leaving = self.draining.is_some() || self.cx.targets[target].off;
+        let orderly = (link.state.away.is_some() || leaving) && tokens.is_empty();
         {
             let target = &self.cx.targets[target];
             let gateway = &self.cx.plan.gateways[target.gateway].address;
@@ -54,7 +55,7 @@ impl Connector {
         let more = !self.cx.targets[target].addresses.is_empty()
             && lasted.is_none()
             && !link.state.refused;
-        if more && self.draining.is_none() {
+        if more && self.draining.is_none() && !self.cx.targets[target].off {
             self.connect_target(ring, target);
         } else if let Some(delay) = link.state.away {
             self.cx.targets[target].left(self.cx.now, delay, &mut self.cx.random);
@@ -286,8 +287,16 @@ fn frames<R: Verbs>(
                 state.refused = true;
                 return (Err(format!("the gateway refused the link: {text}")), ready);
             }
-            Event::Published { accepted, text, .. } => {
-                let gateway = cx.targets[state.target].gateway;
+            Event::Published {
+                accepted,
+                text,
+                hash,
+            } => {
+                let (gateway, instance) = {
+                    let target = &cx.targets[state.target];
+                    (target.gateway, target.instance)
+                };
+                cx.heard_verdict(gateway, instance, hash, accepted, text);
                 cx.settings_accepted[gateway] = accepted;
                 *(if accepted {
                     &mut cx.stats.settings_accepted

@@ -7,12 +7,16 @@ use crate::shard::mesh;
 use crate::wire::relay::ResetCode;
 use slab::Slab;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use super::context::{Context, Owner};
-use super::dial::{Dial, Target};
+use super::dial::Dial;
 use super::exchange::{self, Exchange};
 use super::link::{self, Link};
+use super::plan::Plan;
+use super::reload::Verdict;
 use super::resolve::Asker;
 use super::upstream::{self, Upstream};
 
@@ -28,6 +32,8 @@ pub enum Message {
         instance: u16,
         shards: u16,
     },
+    /// The config file was read again; the gateways' verdicts on its settings go to whoever waits.
+    Plan(Arc<Plan>, SyncSender<Verdict>),
     /// Copies the counters out.
     Stats(std::sync::mpsc::SyncSender<ShardStats>),
     /// Finish what runs, end at the latest then.
@@ -86,13 +92,8 @@ impl Connector {
         mesh: mesh::Receiver<Message>,
         siblings: Vec<mesh::Sender<Message>>,
     ) -> Connector {
-        // Shard 0 of every instance is dialled by our shard 0; READY tells how many more there are.
-        if cx.shard == 0 {
-            for (gateway, at) in cx.plan.gateways.iter().enumerate() {
-                for instance in 0..at.address.instances {
-                    cx.targets.push(Target::new(gateway, instance, 0, cx.now));
-                }
-            }
+        cx.add_targets();
+        if !cx.targets.is_empty() {
             cx.wheel.insert(cx.now, TIMER_TARGETS);
         }
         Connector {
@@ -143,6 +144,7 @@ impl Connector {
                 instance,
                 shards,
             } => self.learn_shards(gateway, instance, shards),
+            Message::Plan(plan, verdicts) => self.replan(ring, plan, verdicts),
             Message::Stats(reply) => {
                 self.cx.stats.streams = self.exchanges.len() as u64;
                 self.cx.stats.links = self
@@ -150,7 +152,8 @@ impl Connector {
                     .iter()
                     .filter(|(_, l)| l.state.phase == link::Phase::Ready)
                     .count() as u64;
-                self.cx.stats.links_wanted = self.cx.targets.len() as u64;
+                self.cx.stats.links_wanted =
+                    self.cx.targets.iter().filter(|target| !target.off).count() as u64;
                 self.cx.stats.upstream_idle =
                     self.cx.pools.iter().map(|pool| pool.idle() as u64).sum();
                 self.cx.stats.upstream_active =

@@ -42,8 +42,8 @@ pub fn read(top: &Section<'_>) -> Option<ConnectorConfig> {
     let pool = read_pool(&connector.section("pool"));
 
     let gateways = read_gateways(top);
-    let (settings, routes) = {
-        let (settings, accepts) = site_settings::read(top, &site);
+    let (settings, routes, crl_files) = {
+        let (settings, accepts, crl_files) = site_settings::read(top, &site);
         let (routes, published) = routes::read(top, accepts);
         (
             SiteDocument {
@@ -51,6 +51,7 @@ pub fn read(top: &Section<'_>) -> Option<ConnectorConfig> {
                 routes: published,
             },
             routes,
+            crl_files,
         )
     };
     refuse_preset(top);
@@ -83,6 +84,7 @@ pub fn read(top: &Section<'_>) -> Option<ConnectorConfig> {
         gateways,
         routes,
         settings,
+        crl_files,
         pool,
         access_log,
     })

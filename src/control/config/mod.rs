@@ -102,6 +102,8 @@ pub struct ConnectorConfig {
     pub routes: Vec<RouteConfig>,
     /// What is published (control::settings builds it from the file).
     pub settings: super::settings::SiteDocument,
+    /// Where the revocation lists in it come from, in their order.
+    pub crl_files: Vec<PathBuf>,
     pub pool: PoolLimits,
     pub access_log: AccessLog,
 }
@@ -111,7 +113,7 @@ pub struct GatewayAddress {
     pub port: u16,
     pub instances: u16,
 }
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RouteConfig {
     pub path: String,
     pub upstream: Vec<Upstream>,

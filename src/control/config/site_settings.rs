@@ -6,7 +6,7 @@ use super::reader::{At, Section};
 use super::site_trust;
 use crate::control::certificates::{facts, pem};
 use crate::control::settings::{IdField, MAX_REVISION, PublishedCa, SiteSettings};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use toml::de::DeValue;
 
 /// What the site can judge clients by: a route that wants another would let nobody in.
@@ -16,8 +16,8 @@ pub struct Accepts {
     pub tokens: bool,
 }
 
-/// The settings, and what they name at all: a file that cannot be read is told once.
-pub fn read(top: &Section<'_>, site: &str) -> (SiteSettings, Accepts) {
+/// The settings, what they name at all (a file that cannot be read is told once), and the files of revocation lists.
+pub fn read(top: &Section<'_>, site: &str) -> (SiteSettings, Accepts, Vec<PathBuf>) {
     let section = top.section("site");
     let source = section.source();
     let revision = section
@@ -38,7 +38,7 @@ pub fn read(top: &Section<'_>, site: &str) -> (SiteSettings, Accepts) {
         }
         client_ca.push(ca);
     }
-    let (crl, crl_fail) = site_trust::read_crl(&section, &client_ca);
+    let (crl, crl_fail, crl_files) = site_trust::read_crl(&section, &client_ca);
     let channels = section.word("channels", &["certificate", "token", "any"]);
     if let Some(channels) = channels.filter(|at| at.value != "any") {
         source.warn(
@@ -64,7 +64,7 @@ pub fn read(top: &Section<'_>, site: &str) -> (SiteSettings, Accepts) {
         crl_fail,
         issuers,
     };
-    (settings, accepts)
+    (settings, accepts, crl_files)
 }
 
 /// `{ name, file, id }`, or a bare path, then named after its file.

@@ -12,15 +12,18 @@ use crate::control::snapshot::{MAX_LIST_BYTES, RevocationList};
 use crate::control::tokens::KeySet;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A deny-list file: some hundred thousand lines.
 const MAX_DENY_FILE_BYTES: u64 = 8 << 20;
 /// Audience of the site's own tokens.
 pub const SITE_AUDIENCE: &str = "tidegate";
 
-/// `crl = [file or address, …]` and `crl_fail`.
-pub fn read_crl(section: &Section<'_>, cas: &[PublishedCa]) -> (Vec<PublishedCrl>, CrlFail) {
+/// `crl = [file or address, …]` and `crl_fail`, with the files of the lists that are published themselves, in order.
+pub fn read_crl(
+    section: &Section<'_>,
+    cas: &[PublishedCa],
+) -> (Vec<PublishedCrl>, CrlFail, Vec<PathBuf>) {
     let source = section.source();
     let fail = match section
         .word("crl_fail", &["hard", "soft"])
@@ -29,7 +32,7 @@ pub fn read_crl(section: &Section<'_>, cas: &[PublishedCa]) -> (Vec<PublishedCrl
         Some("soft") => CrlFail::Soft,
         _ => CrlFail::Hard,
     };
-    let mut lists = Vec::new();
+    let (mut lists, mut files) = (Vec::new(), Vec::new());
     for item in section.texts("crl").unwrap_or_default() {
         if item.value.contains("://") {
             match check_crl_url(&item.value) {
@@ -42,6 +45,7 @@ pub fn read_crl(section: &Section<'_>, cas: &[PublishedCa]) -> (Vec<PublishedCrl
             }
         } else if let Some(list) = read_list(section, &item, cas) {
             lists.push(list);
+            files.push(source.resolve(&item.value));
         }
     }
     if lists.is_empty() && fail == CrlFail::Soft {
@@ -51,7 +55,7 @@ pub fn read_crl(section: &Section<'_>, cas: &[PublishedCa]) -> (Vec<PublishedCrl
             "name revocation lists, or take it out",
         );
     }
-    (lists, fail)
+    (lists, fail, files)
 }
 
 fn read_list(

@@ -16,7 +16,7 @@
 
 mod http;
 
-pub use http::Options;
+pub use http::{Options, explain};
 
 use crate::control::certificates::expiry::unix_now;
 use crate::control::snapshot::Source;
