@@ -3,6 +3,7 @@
 mod demo;
 mod load;
 mod reload;
+mod token;
 mod upstream;
 
 use clap::{Parser, Subcommand};
@@ -25,6 +26,11 @@ enum Command {
     Pki {
         #[command(subcommand)]
         command: crate::control::pki::Command,
+    },
+    /// Registration and client tokens of a site, signed with the site's key
+    Token {
+        #[command(subcommand)]
+        command: crate::control::tokens::site::Command,
     },
     /// The Internet side: ends TLS, authenticates, forwards over relay links
     Gateway(ConfigFile),
@@ -53,6 +59,7 @@ pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Demo(options) => demo::run(&options),
         Command::Pki { command } => pki(&command),
+        Command::Token { command } => token::run(&command),
         Command::Gateway(file) => crate::gateway::server::run(&file.config),
         Command::Connector(file) => crate::connector::server::run(&file.config),
         Command::Check(file) => exit(crate::control::check::run(&file.config)),
