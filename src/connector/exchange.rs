@@ -32,6 +32,8 @@ pub struct Exchange {
     pub repeatable: bool,
     /// It was, after a connection that was not stale.
     pub repeated: bool,
+    /// Some upstream may have seen it, and it went out again.
+    pub seen: bool,
     /// Places in the route's list of upstreams that were tried.
     pub tried: u64,
     pub began: Instant,
@@ -120,6 +122,7 @@ pub fn begin<R: Verbs>(
         response_done: false,
         repeatable,
         repeated: false,
+        seen: false,
         tried,
         began: cx.now,
         own_host: head.host.is_empty(),
