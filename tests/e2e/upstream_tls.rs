@@ -68,8 +68,10 @@ fn a_client_certificate_opens_the_upstream_in_both_versions() {
         + &https(old, &corp.0, "server", &format!("{TLS12} {wants}"));
     let nginx = Nginx::serving(&corp.0, "nginx", new, &servers);
     nginx.put("hello", b"hello");
+    let by_address = to(new, &corp.0, &own(&corp.0)).replace("//localhost", "//127.0.0.1");
     let lab = Lab::plan()
         .route("/files/", &to(new, &corp.0, &own(&corp.0)))
+        .route("/address/", &(by_address + "strip_prefix = true"))
         .route(
             "/old/",
             &(to(old, &corp.0, &own(&corp.0)) + "strip_prefix = true"),
@@ -79,6 +81,8 @@ fn a_client_certificate_opens_the_upstream_in_both_versions() {
     assert_eq!(Curl::new(&lab, "/files/hello").answer().text(), "hello");
     let old = Curl::new(&lab, "/old/files/hello?old").answer();
     assert_eq!((old.status, old.text().as_str()), (200, "hello"));
+    let address = Curl::new(&lab, "/address/files/hello?address").answer();
+    assert_eq!((address.status, address.text().as_str()), (200, "hello"));
     // The same server by a route without certificate: other settings, so another connection.
     let bare = Curl::new(&lab, "/bare/files/hello?bare").answer();
     assert_eq!(bare.status, 400, "{}", bare.text());
