@@ -641,12 +641,12 @@ fn a_successor_may_start_while_the_old_process_drains() {
     for seed in 600..600 + seeds() {
         let mut world = World::new(seed, SimConfig::default());
         world.run_for(Duration::from_secs(3));
-        world.add_clients(2, 1024, 0, 4);
+        world.add_clients(2, 1024, 0, 2);
         // Long enough that some are under way when the successor's link is ready.
-        world.add_clients(2, 0, 600_000, 4);
-        world.run_for(Duration::from_secs(1));
+        world.add_clients(2, 0, 300_000, 2);
+        world.run_for(Duration::from_millis(500));
         world.hand_over_connector(0);
-        world.run_for(Duration::from_secs(7));
+        world.run_for(Duration::from_secs(4));
         let old = world.connectors.pop().expect("two processes");
         assert!(Service::<SimRing>::is_finished(&old.service));
         let counted = world.counted();
