@@ -185,6 +185,45 @@ fn what_is_asked_again_and_what_is_not() {
     });
 }
 
+/// The links of the process that ends finish what they carry beside those of the one that begins.
+#[test]
+fn a_successor_may_start_while_the_old_process_drains() {
+    let (lab, [mut old, _other]) = start(1);
+    // One of the two has each of these.
+    let mut open = [0, 1].map(|n| {
+        let mut client = Tls::connect(&lab);
+        client.send(format!(
+            "GET /t/{n}/gated?gate=end HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        ));
+        let head = client.head();
+        (client, head)
+    });
+    old.process.terminate();
+    until("the gateway hears of it", PATIENCE, || {
+        lab.gateway.log().contains("drains").then_some(())
+    });
+    let mut successor = lab.start_member(1, &[]);
+    successor.wait_ready();
+    for n in 0..10 {
+        assert_eq!(Tls::connect(&lab).get(&format!("/t/n{n}")).status, 200);
+    }
+    assert!(old.process.ended().is_none(), "it still carries one");
+    lab.upstream.open_gate("end");
+    for (client, head) in &mut open {
+        client.body(head, &mut |_| {}).expect("a whole answer");
+    }
+    assert!(old.process.wait_exit(PATIENCE).success());
+    let links = |event: &str| {
+        let labels = [&*format!("event=\"{event}\"")];
+        lab.metric(
+            lab.ports.gateway_admin,
+            "tidegate_relay_links_total",
+            &labels,
+        )
+    };
+    assert_eq!((links("opened"), links("lost")), (3.0, 0.0));
+}
+
 /// The loss of a gateway that said it would go is none, and what it had is finished.
 #[test]
 fn a_drained_gateway_is_no_fault_to_its_connector() {
