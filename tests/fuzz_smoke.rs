@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tidegate::control::settings::SiteDocument;
 use tidegate::control::tokens::{Issuer, IssuerKind, KeySet, verify};
-use tidegate::gateway::path;
 use tidegate::wire::http1::{Client, ClientEvent, Framing, Limits, Server, ServerEvent};
 use tidegate::wire::path;
 use tidegate::wire::proxy_protocol::{self, Source};
@@ -214,6 +213,10 @@ fn proxy_headers() {
                 }
                 Ok(Some(Source::Peer)) | Err(_) => return,
             }
+        }
+    });
+}
+
 /// No mutant of a signed token verifies: what verifies is the token itself.
 #[test]
 fn tokens_and_key_sets() {

@@ -318,7 +318,7 @@ fn keys_come_later_rotate_and_go() {
     let snapshot = publish(&mut registry, "cp-1", site);
     let (old, new) = (TestKey::es256("old"), TestKey::rs256("new"));
     let source = Source::Discovery("https://idp.example".into());
-    assert_eq!(registry.wanted(), [source.clone()]);
+    assert_eq!(registry.wanted(), std::slice::from_ref(&source));
     let judge = |snapshot: &Snapshot, key: &TestKey| {
         snapshot.sites[0].trust.judge_token(&token(key, "t1"), NOW)
     };

@@ -230,7 +230,8 @@ impl Trust {
                 Some(why) => Verdict::Revoked(why),
                 None => Verdict::Accepted(identity),
             },
-            Err(verdict) => verdict,
+            Err(Bad::Rejected(why)) => Verdict::Rejected(why),
+            Err(Bad::Revoked(why)) => Verdict::Revoked(why),
         }
     }
 
@@ -278,8 +279,8 @@ impl Trust {
         self.deny.denies(identity)
     }
 
-    fn verify(&self, chain: &[Vec<u8>], unix_now: i64) -> Result<ClientIdentity, Verdict> {
-        let reject = Verdict::Rejected;
+    fn verify(&self, chain: &[Vec<u8>], unix_now: i64) -> Result<ClientIdentity, Bad> {
+        let reject = Bad::Rejected;
         let (leaf, rest) = chain
             .split_first()
             .ok_or_else(|| reject("no client certificate was presented".into()))?;
@@ -375,6 +376,12 @@ impl Trust {
     }
 }
 
+/// Why a chain does not do.
+enum Bad {
+    Rejected(String),
+    Revoked(String),
+}
+
 /// A CA is its name and its key, whatever the certificate around them.
 fn same_ca(a: &TrustAnchor<'_>, b: &TrustAnchor<'_>) -> bool {
     a.subject == b.subject && a.subject_public_key_info == b.subject_public_key_info
@@ -445,9 +452,9 @@ fn field(id: IdField, facts: &Facts) -> Result<String, String> {
 }
 
 /// webpki's verdict in the words of an operator.
-fn explain(error: &Error) -> Verdict {
+fn explain(error: &Error) -> Bad {
     let text = match error {
-        Error::CertRevoked => return Verdict::Revoked("a certificate of the chain was revoked by its issuer".into()),
+        Error::CertRevoked => return Bad::Revoked("a certificate of the chain was revoked by its issuer".into()),
         Error::UnknownRevocationStatus => {
             "no revocation list of a CA in the chain is there, and the site wants one (crl_fail = \"hard\")".into()
         }
@@ -473,5 +480,5 @@ fn explain(error: &Error) -> Verdict {
         | Error::MaximumNameConstraintComparisonsExceeded => "the chain is too complicated".into(),
         other => format!("the certificate cannot be used: {other}"),
     };
-    Verdict::Rejected(text)
+    Bad::Rejected(text)
 }
