@@ -257,14 +257,12 @@ fn reloads_under_load_cost_no_request() {
                 })
             })
             .collect();
-        let mut revision = 1;
-        for _ in 0..8 {
+        for revision in 1..9 {
             let (old, new) = (
                 format!("revision = {revision}\n"),
                 format!("revision = {}\n", revision + 1),
             );
             change(&lab, "connector.toml", &[(old.as_str(), new.as_str())]);
-            revision += 1;
             let (good, said) = reload(lab.ports.connector_admin);
             assert!(good && said.contains("accepted by"), "{said}");
             assert!(reload(lab.ports.gateway_admin).0);
