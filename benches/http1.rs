@@ -3,7 +3,7 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use std::hint::black_box;
-use tidegate::gateway::path::normalise;
+use tidegate::wire::path::normalise;
 use tidegate::wire::http1::{Field, Framing, Limits, Server, ServerEvent};
 
 const LIMITS: Limits = Limits {
