@@ -54,6 +54,7 @@ fn serve(file: &Path, config: &GatewayConfig) -> Result<(), String> {
     let secrets = Secrets::new()?;
     let plan = plan::build(config, &config.sites, &secrets, fastrand::u128(..))?;
     let plan = Arc::new(plan);
+    let signals = process::Signals::catch()?;
     let admin = process::bind_admin(config.admin)?;
     let registry = Registry::new(&config.sites);
     let names = registry.ids();
@@ -127,7 +128,7 @@ fn serve(file: &Path, config: &GatewayConfig) -> Result<(), String> {
         expiry: Mutex::new(ends(config)),
         file: file.to_path_buf(),
     });
-    process::admin_until_signal(admin, source)?;
+    process::admin_until_signal(signals, admin, source)?;
     tracing::info!(seconds = DRAIN.as_secs(), "draining");
     for shard in &shards {
         let _ = shard.send(Message::Drain(Instant::now() + DRAIN));

@@ -229,10 +229,8 @@ impl Registry {
             ));
         }
         let state = &mut self.sites[index];
-        let same_lists = state
-            .documents
-            .get(connector)
-            .is_some_and(|known| ids(&known.lists) == ids(&lists));
+        let known = state.documents.get(connector);
+        let same_lists = known.map_or(lists.is_empty(), |known| ids(&known.lists) == ids(&lists));
         state.documents.insert(
             connector.to_string(),
             Document {
