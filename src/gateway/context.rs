@@ -78,7 +78,7 @@ impl Context {
         let sites = plan
             .site_names
             .iter()
-            .map(|_| SiteLinks::default())
+            .map(|_| SiteLinks::new(shard))
             .collect();
         Context {
             shard,

@@ -57,9 +57,12 @@ pub struct Upstream {
 
 impl Upstream {
     pub fn start() -> Upstream {
-        let port = ports::free();
-        let listener =
-            TcpListener::bind(("127.0.0.1", port)).expect("a port that was free just now");
+        // Another run on this machine may take a port that was free just now.
+        let taken = || {
+            let port = ports::free();
+            Some((port, TcpListener::bind(("127.0.0.1", port)).ok()?))
+        };
+        let (port, listener) = (0..10).find_map(|_| taken()).expect("a free port");
         let state = Arc::new(State::default());
         let shared = state.clone();
         std::thread::spawn(move || {
