@@ -4,8 +4,8 @@
 
 use std::time::{Duration, Instant};
 use tidegate::control::settings::SiteDocument;
-use tidegate::gateway::path;
 use tidegate::wire::http1::{Client, ClientEvent, Framing, Limits, Server, ServerEvent};
+use tidegate::wire::path;
 use tidegate::wire::proxy_protocol::{self, Source};
 use tidegate::wire::relay::{self, Hello, Role, Session, SessionLimits};
 

@@ -128,10 +128,8 @@ pub fn begin<R: Verbs>(
 
     let endpoint = &plan.endpoints[state.endpoint as usize];
     let base = endpoint.address.base_path.as_bytes();
-    let target = match head.target.get(route.path.trim_end_matches('/').len()..) {
-        Some(rest) if route.strip_prefix => rest,
-        _ => head.target,
-    };
+    // The prefix matched, in whatever case: that many bytes of the path are the route's.
+    let target = head.target.get(route.strip..).unwrap_or_default();
     let mut joined = Vec::new();
     let target = if base.is_empty() && target.first() == Some(&b'/') {
         target

@@ -2,7 +2,8 @@
 
 use crate::control::certificates::upstream_config;
 use crate::control::config::{GatewayAddress, PoolLimits, RouteConfig, Upstream, UpstreamTls};
-use crate::wire::tls;
+use crate::control::snapshot::PathTable;
+use crate::wire::{path, tls};
 use rustls::pki_types::ServerName;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,6 +19,8 @@ pub struct Plan {
     pub gateways: Vec<Gateway>,
     pub gateway_tls: Arc<rustls::ClientConfig>,
     pub routes: Vec<RouteConfig>,
+    /// Finds them by path.
+    pub table: PathTable,
     /// Distinct upstream endpoints; routes refer to them by index.
     pub endpoints: Vec<Endpoint>,
     /// Per route: its endpoints.
@@ -62,25 +65,17 @@ impl std::fmt::Display for Endpoint {
 }
 
 impl Plan {
-    /// The route of a path: the longest prefix that ends on a segment's border. The gateway checked it too; a
-    /// connector trusts no gateway with a path that it did not publish.
+    /// The route of a path, by the gateway's own table. The gateway checked it too; a connector trusts no gateway with a
+    /// path that it did not publish, nor with a spelling that the upstream might read as another path.
     pub fn route(&self, path: &[u8]) -> Option<usize> {
-        let matches = |prefix: &[u8]| {
-            let rest = match path.get(..prefix.len()) {
-                Some(head) if head == prefix => &path[prefix.len()..],
-                _ => return prefix.ends_with(b"/") && path == &prefix[..prefix.len() - 1],
-            };
-            prefix.ends_with(b"/") || rest.is_empty() || rest[0] == b'/'
-        };
-        let candidates = self
-            .routes
-            .iter()
-            .enumerate()
-            .filter(|(_, route)| matches(route.path.as_bytes()));
-        candidates
-            .max_by_key(|(_, route)| route.path.len())
-            .map(|(index, _)| index)
+        published(&self.table, path)
     }
+}
+
+fn published(table: &PathTable, path: &[u8]) -> Option<usize> {
+    let normal = path::normalise(path, &mut Vec::new()).is_ok_and(|normal| normal.path == path);
+    let index = if normal { table.find(path) } else { None };
+    index.map(|index| index as usize)
 }
 
 /// The distinct endpoints of all routes, and each route's by index. Other TLS settings make another endpoint: what was
@@ -194,7 +189,8 @@ mod tests {
             path: "/".into(),
             upstream: upstream.collect(),
             tls: UpstreamTls { ca, identity: None },
-            strip_prefix: false,
+            strip: 0,
+            case_insensitive: false,
             timeout: None,
             connect_timeout: Duration::from_secs(1),
             idle_timeout: Duration::from_secs(1),
@@ -222,6 +218,34 @@ mod tests {
         let config = |index: usize| endpoints[index].tls.as_ref().unwrap().config.clone();
         assert!(Arc::ptr_eq(&config(0), &config(1)));
         assert!(!Arc::ptr_eq(&config(0), &config(2)));
+    }
+
+    #[test]
+    fn a_gateway_is_trusted_with_published_paths_alone() {
+        let routes = [("/a/", false), ("/Deep/er", true), ("/a/b", true)];
+        let table = PathTable::new(routes.into_iter());
+        let check = |path: &str, expected| {
+            assert_eq!(published(&table, path.as_bytes()), expected, "{path}");
+        };
+        check("/a", Some(0));
+        check("/a/x", Some(0));
+        check("/A/x", None);
+        check("/A/B/x", Some(2));
+        check("/deep/ER/x", Some(1));
+        check("/deep", None);
+        // What a gateway of ours never sends: an upstream might read another path.
+        let doubtful = [
+            "/a/../b",
+            "/a/./x",
+            "/a//x",
+            "/a/%2e%2e/b",
+            "/a/%62",
+            "/a/..;/b",
+            "/a\\x",
+        ];
+        for path in doubtful.into_iter().chain(["*", ""]) {
+            check(path, None);
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use crate::control::certificates::connector_config;
 use crate::control::certificates::expiry::Expiry;
 use crate::control::config::{self, ConnectorConfig};
+use crate::control::snapshot::PathTable;
 use crate::observe::metrics::{Gauge, ShardStats};
 use crate::observe::process;
 use crate::ring::Verbs;
@@ -60,6 +61,12 @@ pub fn plan(config: &ConnectorConfig) -> Result<Plan, String> {
         shards: u16::try_from(config.shards).map_err(|_| "too many shards")?,
         gateways: gateways.collect::<Result<_, String>>()?,
         gateway_tls: Arc::new(gateway_tls),
+        table: PathTable::new(
+            config
+                .routes
+                .iter()
+                .map(|route| (route.path.as_str(), route.case_insensitive)),
+        ),
         routes: config.routes.clone(),
         endpoints,
         route_endpoints,

@@ -23,7 +23,6 @@ pub mod fault;
 pub mod hold;
 pub mod link_life;
 pub mod links;
-pub mod path;
 pub mod plan;
 pub mod relay;
 pub mod request;

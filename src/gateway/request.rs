@@ -10,11 +10,11 @@ use super::client::{Client, Exchange, Phase, State};
 use super::context::Context;
 use super::fault::Fault;
 use super::hold::{HeldRequest, Incoming};
-use super::path;
 use super::plan::{HELD_BODY, HELD_MAX, LARGE_BODY, PIPELINED, STREAM_QUEUE};
 use super::relay::{self, Link};
 use super::response::Orphan;
 use super::{auth, response, route};
+use crate::wire::path;
 
 /// A fault and what to say of it.
 pub type Failure = (Fault, String);

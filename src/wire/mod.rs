@@ -5,6 +5,7 @@
 //! one change and then drain. Nothing here imports `ring`, `shard`, `gateway`, `connector`, `control` or `observe`.
 
 pub mod http1;
+pub mod path;
 pub mod proxy_protocol;
 pub mod record;
 pub mod relay;

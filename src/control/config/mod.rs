@@ -114,7 +114,9 @@ pub struct RouteConfig {
     pub upstream: Vec<Upstream>,
     /// For those of them that are https.
     pub tls: UpstreamTls,
-    pub strip_prefix: bool,
+    /// Bytes at the front of a request's path that the upstream does not see.
+    pub strip: usize,
+    pub case_insensitive: bool,
     pub timeout: Option<Duration>,
     pub connect_timeout: Duration,
     pub idle_timeout: Duration,

@@ -84,7 +84,12 @@ fn read_one(
         path: path.value.clone(),
         upstream,
         tls,
-        strip_prefix,
+        strip: if strip_prefix {
+            path.value.trim_end_matches('/').len()
+        } else {
+            0
+        },
+        case_insensitive,
         timeout: (timeout != Duration::ZERO).then_some(timeout),
         connect_timeout,
         idle_timeout,

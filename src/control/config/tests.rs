@@ -266,11 +266,12 @@ fn a_connectors_file_is_its_plan_and_its_publication() {
     assert_eq!(mp.timeout, Some(Duration::from_secs(60)));
     assert_eq!(mp.connect_timeout, Duration::from_secs(5));
     assert_eq!(mp.idle_timeout, Duration::from_secs(60));
-    assert!(!mp.strip_prefix);
+    assert_eq!(mp.strip, 0);
     assert_eq!(
         (mp.upstream[0].host.as_str(), mp.upstream[0].port),
         ("127.0.0.1", 9080)
     );
+    assert_eq!((open.strip, open.case_insensitive), ("/open".len(), true));
     assert_eq!(open.timeout, None);
     assert_eq!(open.connect_timeout, Duration::from_millis(500));
     assert_eq!(open.idle_timeout, Duration::from_secs(120));

@@ -12,7 +12,7 @@ mod routes;
 mod trust;
 
 pub use registry::{HostTable, Registry};
-pub use routes::RouteTable;
+pub use routes::{PathTable, RouteTable};
 pub use trust::{ClientIdentity, MAX_CHAIN, MAX_CLIENT_ID_BYTES, Trust, Verdict};
 
 use super::settings::Auth;

@@ -1,50 +1,29 @@
 //! The route table: longest prefix on segment boundaries, found in one pass over the path and without allocation.
+//! Gateway and connector look routes up in the same one, so that they cannot disagree about a path.
 
 use super::Route;
 use std::cmp::Ordering;
 
-/// Longest-prefix table over normalised paths: a tree of segments, one for routes that care for case and one for
-/// those that do not. A request visits as many nodes as its path shares segments with a route, so a hostile path
-/// costs no more than the deepest route.
+/// The routes of a site.
 #[derive(Debug, Default)]
 pub struct RouteTable {
     routes: Vec<Route>,
-    exact: Tree,
-    folded: Tree,
+    paths: PathTable,
 }
 
 impl RouteTable {
     /// A table of `routes`; [`find`](Self::find) gives indices into them. Two routes of one path: the first stays.
     pub fn new(routes: Vec<Route>) -> Self {
-        let mut table = Self {
-            routes: Vec::new(),
-            exact: Tree::default(),
-            folded: Tree::default(),
-        };
-        for (index, route) in routes.iter().enumerate() {
-            let index = u32::try_from(index).unwrap_or(u32::MAX);
-            if route.case_insensitive {
-                table.folded.insert::<Folded>(route.path.as_bytes(), index);
-            } else {
-                table.exact.insert::<Exact>(route.path.as_bytes(), index);
-            }
+        let paths = routes.iter().map(|r| (r.path.as_str(), r.case_insensitive));
+        Self {
+            paths: PathTable::new(paths),
+            routes,
         }
-        table.routes = routes;
-        table
     }
 
-    /// Longest prefix wins; a route path that ends in `/` matches everything under it and, without the slash, itself;
-    /// one that does not matches itself and what follows a `/`. At one length the route that cares for case wins.
-    ///
-    /// `path` is normalised and without query. What does not begin with `/` matches nothing.
+    /// As [`PathTable::find`].
     pub fn find(&self, path: &[u8]) -> Option<(u32, &Route)> {
-        let exact = self.exact.find::<Exact>(path);
-        let folded = self.folded.find::<Folded>(path);
-        let (_, index) = match (exact, folded) {
-            (Some(exact), Some(folded)) if folded.0 > exact.0 => folded,
-            (Some(exact), _) => exact,
-            (None, folded) => folded?,
-        };
+        let index = self.paths.find(path)?;
         self.routes.get(index as usize).map(|route| (index, route))
     }
 
@@ -54,6 +33,47 @@ impl RouteTable {
 
     pub fn is_empty(&self) -> bool {
         self.routes.is_empty()
+    }
+}
+
+/// Longest-prefix table over normalised paths: a tree of segments, one for routes that care for case and one for
+/// those that do not. A request visits as many nodes as its path shares segments with a route, so a hostile path
+/// costs no more than the deepest route.
+#[derive(Debug, Default)]
+pub struct PathTable {
+    exact: Tree,
+    folded: Tree,
+}
+
+impl PathTable {
+    /// Of (path, case_insensitive), in order; [`find`](Self::find) gives their places. Of two equal paths the first
+    /// stays.
+    pub fn new<'p>(paths: impl Iterator<Item = (&'p str, bool)>) -> Self {
+        let mut table = Self::default();
+        for (index, (path, case_insensitive)) in paths.enumerate() {
+            let index = u32::try_from(index).unwrap_or(u32::MAX);
+            if case_insensitive {
+                table.folded.insert::<Folded>(path.as_bytes(), index);
+            } else {
+                table.exact.insert::<Exact>(path.as_bytes(), index);
+            }
+        }
+        table
+    }
+
+    /// Longest prefix wins; a route path that ends in `/` matches everything under it and, without the slash, itself;
+    /// one that does not matches itself and what follows a `/`. At one length the route that cares for case wins.
+    ///
+    /// `path` is normalised and without query. What does not begin with `/` matches nothing.
+    pub fn find(&self, path: &[u8]) -> Option<u32> {
+        let exact = self.exact.find::<Exact>(path);
+        let folded = self.folded.find::<Folded>(path);
+        let (_, index) = match (exact, folded) {
+            (Some(exact), Some(folded)) if folded.0 > exact.0 => folded,
+            (Some(exact), _) => exact,
+            (None, folded) => folded?,
+        };
+        Some(index)
     }
 }
 
