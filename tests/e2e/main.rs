@@ -32,5 +32,6 @@ mod losses;
 mod observe;
 mod openssl;
 mod paths;
+mod preset;
 mod sizes;
 mod upstreams;

@@ -2,9 +2,10 @@
 
 use super::common::{admin, checked_name, name, read_log, shards};
 use super::files::{self, Purpose};
+use super::preset::Accepts;
 use super::reader::{At, Section};
 use super::{
-    AccessLog, ConnectorConfig, GatewayAddress, PoolLimits, TlsFiles, routes, site_settings,
+    AccessLog, ConnectorConfig, GatewayAddress, PoolLimits, TlsFiles, preset, routes, site_settings,
 };
 use crate::control::certificates::connector_id;
 use crate::control::certificates::pem;
@@ -44,7 +45,13 @@ pub fn read(top: &Section<'_>) -> Option<ConnectorConfig> {
     let gateways = read_gateways(top);
     let (settings, routes) = {
         let (settings, names_a_ca) = site_settings::read(top);
-        let (routes, published) = routes::read(top, names_a_ca);
+        let mut routes = routes::read(top, names_a_ca);
+        let accepts = Accepts {
+            certificates: names_a_ca,
+            tokens: false,
+        };
+        preset::read(top, accepts, &mut routes);
+        let published = std::mem::take(&mut routes.published);
         (
             SiteDocument {
                 site: settings,
@@ -53,7 +60,6 @@ pub fn read(top: &Section<'_>) -> Option<ConnectorConfig> {
             routes,
         )
     };
-    refuse_preset(top);
     read_notify(top);
     let access_log = read_log(top, AccessLog::Errors);
     if !source.has_errors() {
@@ -81,7 +87,8 @@ pub fn read(top: &Section<'_>) -> Option<ConnectorConfig> {
         tls,
         gateway_ca,
         gateways,
-        routes,
+        preset_routes: routes.by_presets,
+        routes: routes.routes,
         settings,
         pool,
         access_log,
@@ -238,22 +245,6 @@ fn read_gateways(top: &Section<'_>) -> Vec<GatewayAddress> {
         }
     }
     gateways
-}
-
-fn refuse_preset(top: &Section<'_>) {
-    for preset in top.sections("preset") {
-        preset.source().error(
-            preset.line(),
-            "[[preset]]: this version has no presets",
-            "publish the endpoints with [[route]]",
-        );
-        let _ = (
-            preset.text("name"),
-            preset.texts("management_point"),
-            preset.texts("update_point"),
-            preset.text("id"),
-        );
-    }
 }
 
 fn read_notify(top: &Section<'_>) {
