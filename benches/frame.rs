@@ -4,8 +4,8 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
 use std::time::Instant;
 use tidegate::wire::relay::{
-    ANY_SHARD, Body, Event, Field, Fields, Hello, OpenHead, Ready, Role, Session, SessionLimits,
-    StreamId, VERSION,
+    ANY_SHARD, Body, Event, Field, Fields, Hello, OpenFrame, OpenHead, Ready, Role, Session,
+    SessionLimits, StreamId, VERSION,
 };
 
 const REQUEST_FIELDS: [Field<'static>; 10] = [
@@ -47,6 +47,7 @@ struct Link {
     connector: Session<u32>,
     to_connector: Vec<u8>,
     to_gateway: Vec<u8>,
+    frame: OpenFrame,
     now: Instant,
 }
 
@@ -65,6 +66,7 @@ impl Link {
             connector: Session::new(Role::Connector, limits, now),
             to_connector: Vec::with_capacity(1 << 20),
             to_gateway: Vec::with_capacity(1 << 20),
+            frame: OpenFrame::default(),
             now,
         };
         let hello = Hello {
@@ -174,8 +176,9 @@ impl Link {
             fields: Fields::empty(),
         };
         let fields = &mut REQUEST_FIELDS.iter().copied();
+        assert!(self.frame.encode(&head, fields));
         self.gateway
-            .open(7, &head, fields, &mut self.to_connector)
+            .open(7, &mut self.frame, &mut self.to_connector)
             .expect("a stream is free")
     }
 

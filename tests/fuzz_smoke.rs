@@ -2,8 +2,13 @@
 //! Nothing may panic, and every step must use input or end. `TIDEGATE_FUZZ_ROUNDS=N` runs longer; a failure names its
 //! seed. The cores' own tests mutate deeper, with knowledge of the format.
 
+#[path = "../src/control/tokens/testing/mod.rs"]
+mod tokens;
+
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tidegate::control::settings::SiteDocument;
+use tidegate::control::tokens::{Issuer, IssuerKind, KeySet, verify};
 use tidegate::wire::http1::{Client, ClientEvent, Framing, Limits, Server, ServerEvent};
 use tidegate::wire::path;
 use tidegate::wire::proxy_protocol::{self, Source};
@@ -208,6 +213,68 @@ fn proxy_headers() {
                 }
                 Ok(Some(Source::Peer)) | Err(_) => return,
             }
+        }
+    });
+}
+
+/// No mutant of a signed token verifies: what verifies is the token itself.
+#[test]
+fn tokens_and_key_sets() {
+    let (lab, now) = (tokens::Lab::new(), 1_750_000_000);
+    let sets: Vec<String> = vec![
+        tokens::jwks(&[&lab.rsa]),
+        tokens::jwks(&[&lab.ec, &lab.ed]),
+        tokens::jwks(&[&lab.site]),
+    ];
+    let issuers: Vec<Issuer> = lab
+        .issuers()
+        .iter()
+        .map(|issuer| Issuer {
+            name: issuer.name.into(),
+            kind: if issuer.is_site {
+                IssuerKind::Site
+            } else {
+                IssuerKind::Oidc
+            },
+            issuer: issuer.issuer.into(),
+            audience: issuer.audience.iter().map(|&one| one.into()).collect(),
+            tenants: issuer.tenants.iter().map(|&one| one.into()).collect(),
+            id: issuer.id.into(),
+            keys: issuer
+                .jwks
+                .as_ref()
+                .map(|keys| Arc::new(KeySet::parse(keys.as_bytes()).expect("a good set"))),
+        })
+        .collect();
+    let good = [
+        lab.rsa.token(&lab.entra_claims(now)),
+        lab.ec.token(&lab.idp_claims(now)),
+        lab.ed.token(&lab.idp_claims(now)),
+        lab.site.token(&lab.site_claims(now)),
+    ];
+    let corpus: Vec<&[u8]> = good.iter().map(|token| token.as_bytes()).collect();
+    smoke("token", &corpus, |bytes, _| {
+        let verified = verify(&issuers, bytes, now).is_ok();
+        assert_eq!(verified, corpus.contains(&bytes));
+    });
+    // The claims themselves, signed: past the signature's check into everything behind it.
+    let claims = [
+        lab.idp_claims(now).to_string(),
+        lab.site_claims(now).to_string(),
+    ];
+    let claims: Vec<&[u8]> = claims.iter().map(|claims| claims.as_bytes()).collect();
+    let header = lab.ec.header().to_string();
+    smoke("claims", &claims, |bytes, random| {
+        let token = match random.bool() {
+            true => lab.ec.token_of(&header, bytes),
+            false => lab.ec.token_of(bytes, &header),
+        };
+        let _ = verify(&issuers, token.as_bytes(), now);
+    });
+    let sets: Vec<&[u8]> = sets.iter().map(|set| set.as_bytes()).collect();
+    smoke("key set", &sets, |bytes, _| {
+        if let Ok(set) = KeySet::parse(bytes) {
+            assert!(set.len() + set.skipped() <= 64);
         }
     });
 }

@@ -1,4 +1,4 @@
-//! The whole tunnel in one thread on virtual time: gateway, connector, upstream and clients over simulated rings, with
+//! The whole tunnel in one thread on virtual time: gateway, connectors, upstream and clients over simulated rings, with
 //! a seeded network that cuts bytes anywhere, delays, resets and partitions. What clients got is counted against what
 //! they asked for. `TIDEGATE_SIM_SEEDS=N` runs more seeds; a failure prints its seed.
 
@@ -15,8 +15,10 @@ use tidegate::control::config::{load_connector, load_gateway};
 use tidegate::control::pki;
 use tidegate::control::publication::Published;
 use tidegate::control::snapshot::{Registry, Snapshot};
-use tidegate::gateway::links::{Publication, Shared};
+use tidegate::gateway::control::Order;
+use tidegate::gateway::links::Shared;
 use tidegate::gateway::{self, shard::Gateway};
+use tidegate::observe::metrics::ShardStats;
 use tidegate::ring::sim::{Death, RingId, SimConfig, SimNet, SimRing};
 use tidegate::ring::{Event, ListenOptions, Receive, SocketId, Verbs};
 use tidegate::shard::executor::Service;
@@ -29,16 +31,22 @@ use tidegate::wire::tls;
 
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 const GATEWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
-const CONNECTOR: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 3));
 const UPSTREAM: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 4));
 /// Virtual time between two looks of the control plane.
 const STEP: Duration = Duration::from_millis(20);
+/// What a draining process is given.
+const DRAIN: Duration = Duration::from_secs(20);
 
-/// A PKI and both config files, made once and removed at the end.
+/// Where the connector `cp-N` runs, counted from 0.
+fn connector_address(n: usize) -> IpAddr {
+    Ipv4Addr::new(10, 0, 1, 1 + n as u8).into()
+}
+
+/// A PKI and the config files, made once and removed at the end.
 struct Lab(PathBuf);
 
 impl Lab {
-    fn new() -> Lab {
+    fn new(connectors: usize) -> Lab {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!(
             "tidegate-sim-{}-{}",
@@ -63,22 +71,26 @@ impl Lab {
             names: vec!["10.0.0.2".into()],
         })
         .unwrap();
-        pki::connector(&pki::Connector {
-            id: "cp-1".into(),
-            place: place(),
-            validity: validity(),
-        })
-        .unwrap();
         let gateway = "[gateway]\nname = \"sim\"\nshards = 1\n[listen]\nclients = [\"10.0.0.2:443\"]\n\
             relay = [\"10.0.0.2:10140\"]\nadmin = \"127.0.0.1:1\"\n[tls]\ncertificate = \"server.pem\"\n\
             key = \"server.key\"\n[relay]\nconnector_ca = \"ca.pem\"\n[log]\naccess = \"off\"\n";
-        let connector = "[connector]\nid = \"cp-1\"\nsite = \"main\"\nshards = 1\nadmin = \"127.0.0.1:2\"\n\
-            tls = { certificate = \"cp-1.pem\", key = \"cp-1.key\", gateway_ca = \"ca.pem\" }\n\
+        let connector = "[connector]\nid = \"CP\"\nsite = \"main\"\nshards = 1\nadmin = \"127.0.0.1:2\"\n\
+            tls = { certificate = \"CP.pem\", key = \"CP.key\", gateway_ca = \"ca.pem\" }\n\
             [[gateway]]\nhost = \"10.0.0.2\"\nport = 10140\n[site]\nrevision = 1\n\
             client_ca = [{ name = \"lab\", file = \"clients-ca.pem\" }]\n\
             [[route]]\npath = \"/x/\"\nupstream = [\"http://10.0.0.4:80\"]\nauth = \"none\"\n";
         std::fs::write(dir.join("gateway.toml"), gateway).unwrap();
-        std::fs::write(dir.join("connector.toml"), connector).unwrap();
+        for n in 0..connectors {
+            let id = format!("cp-{n}");
+            std::fs::write(dir.join(format!("{id}.toml")), connector.replace("CP", &id)).unwrap();
+            let (place, validity) = (place(), validity());
+            pki::connector(&pki::Connector {
+                id: id.as_str().into(),
+                place,
+                validity,
+            })
+            .unwrap();
+        }
         Lab(dir)
     }
 }
@@ -93,8 +105,8 @@ impl Drop for Lab {
 struct GatewayHost {
     ring: SimRing,
     service: Gateway,
-    publications: mpsc::Receiver<Publication>,
-    registry: Mutex<Registry>,
+    publications: mpsc::Receiver<Order>,
+    registry: Arc<Mutex<Registry>>,
     published: Arc<Published<Snapshot>>,
     plan: Arc<gateway::plan::Plan>,
     shards: Vec<Sender<gateway::shard::Message>>,
@@ -107,14 +119,15 @@ impl GatewayHost {
         let mut ring = net.ring(GATEWAY);
         let registry = Registry::new(&config.sites);
         let published = Arc::new(Published::from_arc(registry.current()));
+        let registry = Arc::new(Mutex::new(registry));
+        let names = registry.clone();
         let (sender, receiver) = mesh::channel(64, ring.waker());
         let (control, publications) = mpsc::sync_channel(16);
         let shared = Arc::new(Shared {
             incarnations: Arc::new(Mutex::new(Incarnations::new())),
             shards: vec![sender.clone()],
             control,
-            // One connector, and the registry counts from zero.
-            names: Box::new(|_| 0),
+            names: Box::new(move |id| names.lock().unwrap().connector_index(id)),
         });
         let cx = gateway::context::Context::new(
             plan.clone(),
@@ -143,7 +156,7 @@ impl GatewayHost {
             ring,
             service,
             publications,
-            registry: Mutex::new(registry),
+            registry,
             published,
             plan,
             shards: vec![sender],
@@ -151,8 +164,8 @@ impl GatewayHost {
     }
 
     fn control(&self) {
-        while let Ok(publication) = self.publications.try_recv() {
-            gateway::server::judge(
+        while let Ok(Order::Publication(publication)) = self.publications.try_recv() {
+            gateway::control::judge(
                 publication,
                 &self.registry,
                 &self.published,
@@ -163,14 +176,26 @@ impl GatewayHost {
     }
 }
 
-fn start_connector(net: &SimNet, lab: &Lab, seed: u64) -> (SimRing, Connector) {
-    let (config, _) = load_connector(&lab.0.join("connector.toml")).unwrap();
+/// A connector process of one shard.
+struct ConnectorHost {
+    ring: SimRing,
+    service: Connector,
+    mailbox: Sender<connector::shard::Message>,
+}
+
+fn start_connector(net: &SimNet, lab: &Lab, n: usize, seed: u64) -> ConnectorHost {
+    let (config, _) = load_connector(&lab.0.join(format!("cp-{n}.toml"))).unwrap();
     let plan = Arc::new(connector::server::plan(&config).unwrap());
-    let ring = net.ring(CONNECTOR);
+    let ring = net.ring(connector_address(n));
     let (sender, receiver) = mesh::channel(64, ring.waker());
     let resolver = Resolver::start().unwrap().replying_to(sender.clone());
     let cx = connector::context::Context::new(plan, 0, ring.now(), resolver, seed);
-    (ring, Connector::new(cx, receiver, vec![sender]))
+    let service = Connector::new(cx, receiver, vec![sender.clone()]);
+    ConnectorHost {
+        ring,
+        service,
+        mailbox: sender,
+    }
 }
 
 /// An HTTP server: `/x/N` is answered with N bytes, an upload with its length as text.
@@ -312,19 +337,25 @@ struct World {
     net: SimNet,
     lab: Lab,
     gateway: GatewayHost,
-    connector: (SimRing, Connector),
+    connectors: Vec<ConnectorHost>,
     upstream: (SimRing, Upstream),
     clients: Vec<(SimRing, Requests, mpsc::Receiver<Measured>)>,
     seed: u64,
+    starts: u64,
 }
 
 impl World {
     fn new(seed: u64, config: SimConfig) -> World {
+        World::with_connectors(1, seed, config)
+    }
+
+    fn with_connectors(connectors: usize, seed: u64, config: SimConfig) -> World {
         println!("seed {seed}");
-        let lab = Lab::new();
+        let lab = Lab::new(connectors);
         let net = SimNet::new(seed, config);
         let gateway = GatewayHost::start(&net, &lab, seed);
-        let connector = start_connector(&net, &lab, seed + 1);
+        let start = |n| start_connector(&net, &lab, n, seed + 1 + n as u64);
+        let connectors: Vec<_> = (0..connectors).map(start).collect();
         let mut upstream = (net.ring(UPSTREAM), Upstream::default());
         let options = ListenOptions {
             reuse_port: false,
@@ -337,7 +368,8 @@ impl World {
             net,
             lab,
             gateway,
-            connector,
+            starts: connectors.len() as u64,
+            connectors,
             upstream,
             clients: Vec::new(),
             seed,
@@ -362,14 +394,13 @@ impl World {
                     service: &mut self.gateway.service,
                 },
                 Node {
-                    ring: &mut self.connector.0,
-                    service: &mut self.connector.1,
-                },
-                Node {
                     ring: &mut self.upstream.0,
                     service: &mut self.upstream.1,
                 },
             ];
+            for ConnectorHost { ring, service, .. } in &mut self.connectors {
+                nodes.push(Node { ring, service });
+            }
             for (ring, service, _) in &mut self.clients {
                 nodes.push(Node { ring, service });
             }
@@ -378,11 +409,48 @@ impl World {
         }
     }
 
-    /// A `kill -9` of the connector, and its return.
-    fn restart_connector(&mut self) {
-        let ring: RingId = self.connector.0.id();
+    /// A `kill -9` of a connector, and its return.
+    fn restart_connector(&mut self, n: usize) {
+        let ring: RingId = self.connectors[n].ring.id();
         self.net.kill(ring, Death::Process);
-        self.connector = start_connector(&self.net, &self.lab, self.seed + 2);
+        self.starts += 1;
+        let seed = self.seed + 1 + self.starts;
+        self.connectors[n] = start_connector(&self.net, &self.lab, n, seed);
+    }
+
+    /// A SIGTERM to a connector; gives the time until it has ended.
+    fn drain_connector(&mut self, n: usize) -> Duration {
+        let began = self.net.now();
+        let deadline = began + DRAIN;
+        let mailbox = &self.connectors[n].mailbox;
+        assert!(
+            mailbox
+                .send(connector::shard::Message::Drain(deadline))
+                .is_ok()
+        );
+        while !Service::<SimRing>::is_finished(&self.connectors[n].service) {
+            assert!(self.net.now() <= deadline + STEP, "it does not end");
+            self.run_for(STEP);
+        }
+        self.net.now() - began
+    }
+
+    /// The gateway's counters.
+    fn counted(&mut self) -> ShardStats {
+        let (reply, stats) = mpsc::sync_channel(1);
+        let asked = self.gateway.shards[0].send(gateway::shard::Message::Stats(reply));
+        assert!(asked.is_ok());
+        self.run_for(STEP);
+        stats.try_recv().expect("the shard answers")
+    }
+
+    /// All clients' results as one.
+    fn total(self) -> Measured {
+        let mut total = Measured::new();
+        for measured in self.results() {
+            total.merge(&measured);
+        }
+        total
     }
 
     fn results(self) -> Vec<Measured> {
@@ -424,7 +492,7 @@ fn a_connectors_death_costs_only_what_was_on_its_link() {
         world.run_for(Duration::from_secs(3));
         world.add_clients(8, 1024, 0, 6);
         world.run_for(Duration::from_secs(2));
-        world.restart_connector();
+        world.restart_connector(0);
         world.run_for(Duration::from_secs(6));
         let measured = world.results().remove(0);
         let of = |status| measured.statuses.get(&status).copied().unwrap_or(0);
@@ -441,13 +509,112 @@ fn a_connectors_death_costs_only_what_was_on_its_link() {
 fn a_partition_is_noticed_and_healed() {
     let mut world = World::new(7, SimConfig::default());
     world.run_for(Duration::from_secs(3));
-    world.net.partition(GATEWAY, CONNECTOR);
+    world.net.partition(GATEWAY, connector_address(0));
     world.run_for(Duration::from_secs(40));
-    world.net.heal(GATEWAY, CONNECTOR);
+    world.net.heal(GATEWAY, connector_address(0));
     world.run_for(Duration::from_secs(5));
     world.add_clients(4, 1024, 0, 2);
     world.run_for(Duration::from_secs(4));
     let measured = world.results().remove(0);
     assert_eq!(measured.statuses.keys().collect::<Vec<_>>(), [&200]);
     assert!(measured.errors.is_empty(), "{:?}", measured.errors);
+}
+
+/// The death of one of two connectors costs no client anything that may be asked twice.
+#[test]
+fn what_a_dead_connector_had_is_asked_of_the_other() {
+    let mut retried = 0;
+    for seed in 200..200 + seeds() {
+        let mut world = World::with_connectors(2, seed, SimConfig::default());
+        world.run_for(Duration::from_secs(3));
+        world.add_clients(8, 1024, 0, 5);
+        for n in [0, 1] {
+            world.run_for(Duration::from_secs(2));
+            world.restart_connector(n);
+        }
+        world.run_for(Duration::from_secs(3));
+        let counted = world.counted();
+        retried += counted.requests_retried;
+        assert_eq!(counted.retries_withheld, 0);
+        let measured = world.total();
+        assert_eq!(measured.statuses.keys().collect::<Vec<_>>(), [&200]);
+        // An answer that had begun breaks off, and no other.
+        let cut: u64 = measured.errors.values().sum();
+        assert_eq!(
+            cut,
+            counted.errors.get("connector_lost"),
+            "{:?}",
+            measured.errors
+        );
+        assert!(cut <= 16, "{:?}", measured.errors);
+        assert!(measured.latency.len() > 100, "{}", measured.latency.len());
+    }
+    assert!(retried > 0, "no death met a request");
+}
+
+/// What may not be asked twice is answered with the loss, and nothing else is lost.
+#[test]
+fn a_dead_connectors_uploads_are_lost_and_named() {
+    for seed in 300..300 + seeds() {
+        let mut world = World::with_connectors(2, seed, SimConfig::default());
+        world.run_for(Duration::from_secs(3));
+        world.add_clients(8, 0, 2000, 6);
+        world.run_for(Duration::from_secs(2));
+        world.restart_connector(0);
+        world.run_for(Duration::from_secs(6));
+        let counted = world.counted();
+        assert_eq!(counted.requests_retried, 0, "a POST was asked twice");
+        let lost = counted.errors.get("connector_lost");
+        let measured = world.total();
+        let of = |status| measured.statuses.get(&status).copied().unwrap_or(0);
+        assert!(lost <= 8 && of(502) == lost, "{:?}", measured.statuses);
+        assert_eq!(measured.statuses.len(), 1 + usize::from(lost > 0));
+        assert!(of(200) > 100 && measured.errors.is_empty());
+    }
+}
+
+/// Connectors that are asked to end take nothing with them, whatever the method.
+#[test]
+fn connectors_restarted_in_turn_lose_nothing() {
+    for seed in 400..400 + seeds() {
+        let mut world = World::with_connectors(2, seed, SimConfig::default());
+        world.run_for(Duration::from_secs(3));
+        world.add_clients(4, 1024, 0, 8);
+        world.add_clients(4, 0, 2000, 8);
+        world.add_clients(1, 0, 70_000, 8);
+        for n in [0, 1, 0, 1] {
+            world.run_for(Duration::from_millis(500));
+            let took = world.drain_connector(n);
+            assert!(took < Duration::from_secs(5), "it took {took:?}");
+            world.restart_connector(n);
+            world.run_for(Duration::from_millis(700));
+        }
+        world.run_for(Duration::from_secs(6));
+        let counted = world.counted();
+        assert_eq!(counted.requests_retried, 0, "nothing had to be asked twice");
+        let measured = world.total();
+        assert_eq!(measured.statuses.keys().collect::<Vec<_>>(), [&200]);
+        assert!(measured.errors.is_empty(), "{:?}", measured.errors);
+        assert!(measured.latency.len() > 500, "{}", measured.latency.len());
+    }
+}
+
+/// The only connector of a site drains and comes back: requests wait for it meanwhile.
+#[test]
+fn requests_wait_while_the_only_connector_is_replaced() {
+    for seed in 500..500 + seeds() {
+        let mut world = World::new(seed, SimConfig::default());
+        world.run_for(Duration::from_secs(3));
+        world.add_clients(4, 1024, 0, 6);
+        world.add_clients(4, 0, 2000, 6);
+        world.run_for(Duration::from_secs(1));
+        world.drain_connector(0);
+        world.restart_connector(0);
+        world.run_for(Duration::from_secs(7));
+        let counted = world.counted();
+        assert_eq!(counted.streams, 0, "a held request left its stream open");
+        let measured = world.total();
+        assert_eq!(measured.statuses.keys().collect::<Vec<_>>(), [&200]);
+        assert!(measured.errors.is_empty(), "{:?}", measured.errors);
+    }
 }

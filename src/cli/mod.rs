@@ -2,6 +2,8 @@
 
 mod demo;
 mod load;
+mod reload;
+mod token;
 mod upstream;
 
 use clap::{Parser, Subcommand};
@@ -25,12 +27,19 @@ enum Command {
         #[command(subcommand)]
         command: crate::control::pki::Command,
     },
+    /// Registration and client tokens of a site, signed with the site's key
+    Token {
+        #[command(subcommand)]
+        command: crate::control::tokens::site::Command,
+    },
     /// The Internet side: ends TLS, authenticates, forwards over relay links
     Gateway(ConfigFile),
     /// The private side: dials the gateways and forwards to upstreams; listens on no port but its admin's
     Connector(ConfigFile),
     /// Reads a config file and says all that is wrong with it; exit 0 when nothing is
     Check(Check),
+    /// Makes a running gateway or connector read its config file again, as SIGHUP does; a wrong file changes nothing
+    Reload(reload::Options),
     /// Benchmarks
     Load {
         #[command(subcommand)]
@@ -59,12 +68,14 @@ pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Demo(options) => demo::run(&options),
         Command::Pki { command } => pki(&command),
+        Command::Token { command } => token::run(&command),
         Command::Gateway(file) => crate::gateway::server::run(&file.config),
         Command::Connector(file) => crate::connector::server::run(&file.config),
         Command::Check(check) => exit(crate::control::check::run(
             &check.file.config,
             check.verbose,
         )),
+        Command::Reload(options) => reload::run(&options),
         Command::Load { command } => load::run(command),
     }
 }

@@ -5,11 +5,13 @@ use crate::ring::SocketId;
 use crate::wire::record::{Layout, Outgoing};
 use crate::wire::timer::Wheel;
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use super::dial::Target;
 use super::health::Health;
 use super::plan::Plan;
+use super::reload::Verdict;
 use super::resolve::Resolver;
 use super::upstream::Pool;
 
@@ -45,6 +47,8 @@ pub struct Context {
     pub random: fastrand::Rng,
     /// The last verdict on our settings: gateway, accepted.
     pub settings_accepted: Vec<bool>,
+    /// Who waits for verdicts on the settings that a reload published, and how many are to come.
+    pub verdicts: Option<(SyncSender<Verdict>, u32)>,
     owners: Vec<Owner>,
     next_stamp: u32,
     buffers: Vec<Vec<u8>>,
@@ -72,10 +76,52 @@ impl Context {
             stats: ShardStats::new(u32::from(shard)),
             random: fastrand::Rng::with_seed(seed),
             settings_accepted: vec![false; plan.gateways.len()],
+            verdicts: None,
             owners: Vec::new(),
             next_stamp: 1,
             buffers: Vec::new(),
             plan,
+        }
+    }
+
+    /// A reload's plan: numbers of routes, endpoints and gateways stay what they were.
+    pub fn set_plan(&mut self, plan: Arc<Plan>) {
+        self.pools.resize_with(plan.endpoints.len(), Pool::default);
+        self.health
+            .resize_with(plan.endpoints.len(), Health::default);
+        self.next_endpoint.resize(plan.routes.len(), 0);
+        self.settings_accepted.resize(plan.gateways.len(), false);
+        self.plan = plan;
+    }
+
+    /// Passes a gateway's verdict on, if a reload waits for it.
+    pub fn heard_verdict(
+        &mut self,
+        gateway: usize,
+        instance: u16,
+        hash: [u8; 32],
+        accepted: bool,
+        why: &str,
+    ) {
+        let Some((waiting, left)) = self
+            .verdicts
+            .as_mut()
+            .filter(|_| hash == self.plan.document_hash)
+        else {
+            return;
+        };
+        let _ = waiting.try_send(Verdict {
+            gateway: self.plan.gateways[gateway].address.host.clone(),
+            instance,
+            accepted: if accepted {
+                Ok(())
+            } else {
+                Err(why.to_owned())
+            },
+        });
+        *left -= 1;
+        if *left == 0 {
+            self.verdicts = None;
         }
     }
 

@@ -17,6 +17,8 @@ pub struct Target {
     pub addresses: Vec<SocketAddr>,
     /// Tells a late lookup from the current one.
     pub round: u32,
+    /// A reload took it away: no link is dialled, and one that stands is left.
+    pub off: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +40,7 @@ impl Target {
             attempts: 0,
             addresses: Vec::new(),
             round: 0,
+            off: false,
         }
     }
 
@@ -66,8 +69,16 @@ impl Target {
         self.state = Dial::Waiting(now + wait);
     }
 
+    /// The gateway went away in order and wants to be dialled again within `delay`, at random.
+    pub fn left(&mut self, now: Instant, delay: Duration, random: &mut fastrand::Rng) {
+        self.attempts = 0;
+        self.addresses.clear();
+        self.state = Dial::Waiting(now + delay.mul_f64(random.f64()));
+    }
+
     pub fn due(&self) -> Option<Instant> {
         match self.state {
+            _ if self.off => None,
             Dial::Waiting(at) | Dial::Resolving(at) => Some(at),
             Dial::Up(_) => None,
         }
@@ -101,6 +112,25 @@ mod tests {
             waits.iter().skip(10).any(|wait| *wait < BACKOFF_CAP / 4),
             "full jitter starts at zero"
         );
+    }
+
+    #[test]
+    fn after_a_go_away_the_wait_is_the_gateways_choice() {
+        let now = Instant::now();
+        let mut random = fastrand::Rng::with_seed(7);
+        let mut target = Target::new(0, 0, 0, now);
+        target.lost(now, None, false, &mut random);
+        let delay = Duration::from_secs(3);
+        let mut longest = Duration::ZERO;
+        for _ in 0..200 {
+            target.left(now, delay, &mut random);
+            let Dial::Waiting(at) = target.state else {
+                panic!("not waiting")
+            };
+            longest = longest.max(at - now);
+        }
+        assert!(longest <= delay && longest > delay / 2, "{longest:?}");
+        assert_eq!(target.attempts, 0, "a drained gateway is no failed one");
     }
 
     #[test]

@@ -18,6 +18,7 @@ impl Connector {
         for index in 0..self.cx.targets.len() {
             let now = self.cx.now;
             match self.cx.targets[index].state {
+                _ if self.cx.targets[index].off => {}
                 Dial::Waiting(at) if at <= now && self.draining.is_none() => self.dial(ring, index),
                 Dial::Resolving(at) if at <= now => self.target_lost(index, None, false),
                 _ => {}
@@ -27,6 +28,10 @@ impl Connector {
     }
 
     pub(super) fn arm_targets(&mut self) {
+        if self.draining.is_some() {
+            // Nothing is dialled any more, however long it has been due.
+            return;
+        }
         if let Some(at) = self.cx.targets.iter().filter_map(Target::due).min() {
             self.cx.wheel.insert(at.max(self.cx.now), TIMER_TARGETS);
         }
@@ -89,6 +94,7 @@ impl Connector {
                 out: None,
                 opened: self.cx.now,
                 ready_since: None,
+                away: None,
                 refused: false,
                 dirty: false,
                 armed: None,

@@ -32,6 +32,8 @@ pub struct Exchange {
     pub repeatable: bool,
     /// It was, after a connection that was not stale.
     pub repeated: bool,
+    /// Some upstream may have seen it, and it went out again.
+    pub seen: bool,
     /// Places in the route's list of upstreams that were tried.
     pub tried: u64,
     pub began: Instant,
@@ -60,8 +62,47 @@ pub fn on(exchanges: &mut Slab<Exchange>, key: usize, stream: StreamId) -> Optio
 /// Why a stream cannot be served.
 pub type Refusal = (ResetCode, String);
 
-/// Begins a stream: route, connection, request head. The caller attaches the key to the stream.
+/// Begins a stream: route, connection, request head. The caller attaches the key to the stream, or resets it.
 pub fn begin<R: Verbs>(
+    link: usize,
+    stream: StreamId,
+    head: &OpenHead<'_>,
+    exchanges: &mut Slab<Exchange>,
+    upstreams: &mut Slab<Upstream>,
+    cx: &mut Context,
+    ring: &mut R,
+) -> Result<usize, Refusal> {
+    let begun = try_begin(link, stream, head, exchanges, upstreams, cx, ring);
+    if let Err(refusal) = &begun {
+        note_failure(refusal, cx);
+    }
+    begun
+}
+
+/// What is counted and logged of a request that is reset.
+pub fn note_failure((code, reason): &Refusal, cx: &mut Context) {
+    tracing::debug!(?code, reason, "request failed");
+    cx.stats.errors.add(code_name(*code));
+    cx.stats.streams_reset += 1;
+}
+
+/// A reset's counter.
+fn code_name(code: ResetCode) -> &'static str {
+    match code {
+        ResetCode::Refused => "refused",
+        ResetCode::Cancelled => "cancelled",
+        ResetCode::UpstreamRefused => "upstream_refused",
+        ResetCode::UpstreamTimeout => "upstream_timeout",
+        ResetCode::UpstreamBroken => "upstream_broken",
+        ResetCode::NotPublished => "not_published",
+        ResetCode::BodyTooLarge => "body_too_large",
+        ResetCode::Overloaded => "overloaded",
+        ResetCode::Protocol => "protocol",
+        ResetCode::Internal => "internal",
+    }
+}
+
+fn try_begin<R: Verbs>(
     link: usize,
     stream: StreamId,
     head: &OpenHead<'_>,
@@ -120,6 +161,7 @@ pub fn begin<R: Verbs>(
         response_done: false,
         repeatable,
         repeated: false,
+        seen: false,
         tried,
         began: cx.now,
         own_host: head.host.is_empty(),

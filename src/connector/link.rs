@@ -4,7 +4,7 @@ use crate::ring::{SocketId, Verbs};
 use crate::wire::record::Outgoing;
 use crate::wire::relay::{self, Hello, Session, SessionLimits};
 use crate::wire::tls;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::context::Context;
 use super::plan::LINK_TIMEOUT;
@@ -34,6 +34,8 @@ pub struct State {
     pub out: Option<Outgoing>,
     pub opened: Instant,
     pub ready_since: Option<Instant>,
+    /// The gateway drains: how long to wait, at random, before it is dialled again.
+    pub away: Option<Duration>,
     /// The gateway said why it wants nothing of us.
     pub refused: bool,
     pub dirty: bool,

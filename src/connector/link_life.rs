@@ -22,12 +22,18 @@ impl Connector {
             .state
             .ready_since
             .map(|since| self.cx.now.saturating_duration_since(since));
+        // Either side said GOAWAY, and what ran is finished: that is no fault.
+        let tokens: Vec<u32> = link.session.tokens().map(|(_, token)| token).collect();
+        let leaving = self.draining.is_some() || self.cx.targets[target].off;
+        let orderly = (link.state.away.is_some() || leaving) && tokens.is_empty();
         {
             let target = &self.cx.targets[target];
             let gateway = &self.cx.plan.gateways[target.gateway].address;
             let again = target.attempts > 0 && lasted.is_none();
             // A gateway that stays away is one line, then silence at this level: back-off would fill the log.
-            if again && !link.state.refused {
+            if orderly {
+                tracing::info!(gateway = %gateway.host, instance = target.instance, shard = target.shard, why, "link ended");
+            } else if again && !link.state.refused {
                 tracing::debug!(gateway = %gateway.host, instance = target.instance, shard = target.shard, why, "link lost");
             } else {
                 tracing::warn!(gateway = %gateway.host, instance = target.instance, shard = target.shard, why, "link lost");
@@ -43,19 +49,21 @@ impl Connector {
             ring.send(link.state.socket, bytes);
         }
         ring.close(link.state.socket);
-        let tokens: Vec<u32> = link.session.tokens().map(|(_, token)| token).collect();
         for token in tokens {
             self.drop_exchange(ring, token as usize);
         }
         let more = !self.cx.targets[target].addresses.is_empty()
             && lasted.is_none()
             && !link.state.refused;
-        if more && self.draining.is_none() {
+        if more && self.draining.is_none() && !self.cx.targets[target].off {
             self.connect_target(ring, target);
+        } else if let Some(delay) = link.state.away {
+            self.cx.targets[target].left(self.cx.now, delay, &mut self.cx.random);
+            self.arm_targets();
         } else {
             self.target_lost(target, lasted, link.state.refused);
         }
-        self.cx.stats.links_lost += u64::from(lasted.is_some());
+        self.cx.stats.links_lost += u64::from(lasted.is_some() && !orderly);
     }
 
     pub(super) fn link_received<R: Verbs>(&mut self, ring: &mut R, key: usize, mut buf: RecvBuf) {
@@ -279,8 +287,16 @@ fn frames<R: Verbs>(
                 state.refused = true;
                 return (Err(format!("the gateway refused the link: {text}")), ready);
             }
-            Event::Published { accepted, text, .. } => {
-                let gateway = cx.targets[state.target].gateway;
+            Event::Published {
+                accepted,
+                text,
+                hash,
+            } => {
+                let (gateway, instance) = {
+                    let target = &cx.targets[state.target];
+                    (target.gateway, target.instance)
+                };
+                cx.heard_verdict(gateway, instance, hash, accepted, text);
                 cx.settings_accepted[gateway] = accepted;
                 *(if accepted {
                     &mut cx.stats.settings_accepted
@@ -295,7 +311,11 @@ fn frames<R: Verbs>(
                 Then::Nothing
             }
             // A gateway that goes away opens no more streams; its port is dialled again when the link has ended.
-            Event::RoundTrip(_) | Event::GoAway { .. } => Then::Nothing,
+            Event::GoAway { delay, .. } => {
+                state.away = Some(delay);
+                Then::Nothing
+            }
+            Event::RoundTrip(_) => Then::Nothing,
             Event::Hello(_) | Event::Head { .. } | Event::Publish { .. } => {
                 return (
                     Err("the gateway sent what only a connector sends".into()),

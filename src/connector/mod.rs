@@ -13,6 +13,7 @@
 //! busy upstream connection exactly one exchange; bytes that neither side can take wait in the exchange, bounded by the
 //! stream's credit. Nothing here listens on a port but the admin listener.
 
+pub mod change;
 pub mod context;
 pub mod dial;
 pub mod dial_life;
@@ -22,6 +23,7 @@ pub mod link;
 pub mod link_life;
 pub mod plan;
 pub mod reach;
+pub mod reload;
 pub mod resolve;
 pub mod server;
 pub mod shard;

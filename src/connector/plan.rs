@@ -1,9 +1,15 @@
-//! What the shards of one connector process share: read-only after start.
+//! What the shards of one connector process share: made from the config file, replaced whole by a reload.
+//!
+//! Routes, endpoints and gateways are found by number, and a number means the same in every plan of the process: a
+//! reload leaves what is gone in its place, unused, and what is new follows.
 
-use crate::control::certificates::upstream_config;
-use crate::control::config::{GatewayAddress, PoolLimits, RouteConfig, Upstream, UpstreamTls};
+use crate::control::certificates::{connector_config, pem, upstream_config};
+use crate::control::config::{
+    ConnectorConfig, GatewayAddress, PoolLimits, RouteConfig, Upstream, UpstreamTls,
+};
+use crate::control::settings::sha256;
 use crate::control::snapshot::PathTable;
-use crate::wire::{path, tls};
+use crate::wire::{http1, path, tls};
 use rustls::pki_types::ServerName;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -19,8 +25,9 @@ pub struct Plan {
     pub gateways: Vec<Gateway>,
     pub gateway_tls: Arc<rustls::ClientConfig>,
     pub routes: Vec<RouteConfig>,
-    /// Finds them by path.
-    pub table: PathTable,
+    /// Numbers of the routes that are published, and the table that finds them by path: a number into this list.
+    published: Vec<u32>,
+    table: PathTable,
     /// Distinct upstream endpoints; routes refer to them by index.
     pub endpoints: Vec<Endpoint>,
     /// Per route: its endpoints.
@@ -33,12 +40,16 @@ pub struct Plan {
 }
 
 /// One gateway service: `instances` ports from `port` on.
+#[derive(Clone)]
 pub struct Gateway {
     pub address: GatewayAddress,
     pub name: ServerName<'static>,
+    /// A reload may have taken it away.
+    pub wanted: bool,
 }
 
 /// An upstream as connections see it: where it is, how it is reached, and from where. One pool each.
+#[derive(Clone)]
 pub struct Endpoint {
     pub address: Upstream,
     /// What Host says when a request names none (RFC 9110 §7.2).
@@ -55,6 +66,31 @@ pub struct EndpointTls {
     pub config: Arc<rustls::ClientConfig>,
     /// For SNI, and what the certificate must name.
     pub name: ServerName<'static>,
+    setting: TlsSetting,
+}
+
+/// TLS settings with what their files held: a renewed certificate is another setting.
+#[derive(Clone, PartialEq, Eq)]
+struct TlsSetting {
+    files: UpstreamTls,
+    contents: [u8; 32],
+}
+
+impl TlsSetting {
+    fn read(files: &UpstreamTls) -> Result<TlsSetting, String> {
+        let identity = files
+            .identity
+            .iter()
+            .flat_map(|own| [&own.certificate, &own.key]);
+        let mut contents = Vec::new();
+        for file in files.ca.iter().chain(identity) {
+            contents.extend(sha256(&pem::read_bounded(file, pem::MAX_PEM_BYTES)?));
+        }
+        Ok(TlsSetting {
+            files: files.clone(),
+            contents: sha256(&contents),
+        })
+    }
 }
 
 impl std::fmt::Display for Endpoint {
@@ -68,55 +104,150 @@ impl Plan {
     /// The route of a path, by the gateway's own table. The gateway checked it too; a connector trusts no gateway with a
     /// path that it did not publish, nor with a spelling that the upstream might read as another path.
     pub fn route(&self, path: &[u8]) -> Option<usize> {
-        published(&self.table, path)
+        let place = place(&self.table, path)?;
+        self.published
+            .get(place as usize)
+            .map(|route| *route as usize)
     }
 }
 
-fn published(table: &PathTable, path: &[u8]) -> Option<usize> {
+fn place(table: &PathTable, path: &[u8]) -> Option<u32> {
     let normal = path::normalise(path, &mut Vec::new()).is_ok_and(|normal| normal.path == path);
-    let index = if normal { table.find(path) } else { None };
-    index.map(|index| index as usize)
+    if normal { table.find(path) } else { None }
 }
 
-/// The distinct endpoints of all routes, and each route's by index. Other TLS settings make another endpoint: what was
-/// verified for one route is not lent to another. Errors name a file that cannot be used.
-pub fn endpoints(routes: &[RouteConfig]) -> Result<(Vec<Endpoint>, Vec<Vec<u32>>), String> {
-    let mut endpoints: Vec<(Endpoint, &UpstreamTls)> = Vec::new();
-    let mut configs: Vec<(&UpstreamTls, Arc<rustls::ClientConfig>)> = Vec::new();
+/// Routes that a process keeps over all its reloads; more take a restart.
+const ROUTES_KEPT: usize = 65_536;
+
+/// The plan of a config; `before`: the one it takes the place of.
+pub fn build(config: &ConnectorConfig, before: Option<&Plan>) -> Result<Plan, String> {
+    let mut gateway_tls = connector_config(&config.tls, &config.gateway_ca)?;
+    tls::prepare_client_config(&mut gateway_tls);
+    let known = before.map_or(&[][..], |before| &before.endpoints);
+    let (endpoints, of_route) = endpoints(&config.routes, known)?;
+    let (mut routes, mut route_endpoints) = match before {
+        Some(before) => (before.routes.clone(), before.route_endpoints.clone()),
+        None => (Vec::new(), Vec::new()),
+    };
+    let mut published = Vec::new();
+    for (route, endpoints) in config.routes.iter().zip(of_route) {
+        let known =
+            (0..routes.len()).find(|at| routes[*at] == *route && route_endpoints[*at] == endpoints);
+        let number = known.unwrap_or_else(|| {
+            routes.push(route.clone());
+            route_endpoints.push(endpoints);
+            routes.len() - 1
+        });
+        published.push(number as u32);
+    }
+    if routes.len() > ROUTES_KEPT {
+        return Err("the routes have changed too often since the start: restart".into());
+    }
+    let paths = config
+        .routes
+        .iter()
+        .map(|route| (route.path.as_str(), route.case_insensitive));
+    let (document, document_hash) = config.settings.encode();
+    Ok(Plan {
+        id: config.id.clone(),
+        site: config.site.clone(),
+        incarnation: before.map_or_else(|| fastrand::u128(..), |before| before.incarnation),
+        shards: u16::try_from(config.shards).map_err(|_| "too many shards")?,
+        gateways: gateways(&config.gateways, before)?,
+        gateway_tls: Arc::new(gateway_tls),
+        table: PathTable::new(paths),
+        routes,
+        published,
+        endpoints,
+        route_endpoints,
+        pool: config.pool.clone(),
+        http: http1::Limits {
+            head_bytes: 64 * 1024,
+            header_count: 256,
+            trailer_bytes: 16 * 1024,
+        },
+        document,
+        document_hash,
+    })
+}
+
+fn gateways(addresses: &[GatewayAddress], before: Option<&Plan>) -> Result<Vec<Gateway>, String> {
+    let mut gateways = before.map_or_else(Vec::new, |before| before.gateways.clone());
+    gateways
+        .iter_mut()
+        .for_each(|gateway| gateway.wanted = false);
+    for address in addresses {
+        let same = |known: &Gateway| {
+            known.address.host == address.host && known.address.port == address.port
+        };
+        let bare = address
+            .host
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .to_owned();
+        let name = ServerName::try_from(bare)
+            .map_err(|_| format!("`{}` is not a host name", address.host))?;
+        let wanted = Gateway {
+            address: address.clone(),
+            name,
+            wanted: true,
+        };
+        match gateways.iter().position(same) {
+            Some(at) => gateways[at] = wanted,
+            None => gateways.push(wanted),
+        }
+    }
+    Ok(gateways)
+}
+
+/// The distinct endpoints of all routes, behind those `known` before, and each route's by index. Other TLS settings make
+/// another endpoint: what was verified for one route is not lent to another. Errors name a file that cannot be used.
+fn endpoints(
+    routes: &[RouteConfig],
+    known: &[Endpoint],
+) -> Result<(Vec<Endpoint>, Vec<Vec<u32>>), String> {
+    let mut endpoints = known.to_vec();
+    endpoints
+        .iter_mut()
+        .for_each(|endpoint| endpoint.sources.clear());
     let mut of_route = Vec::new();
     for route in routes {
+        let https = route.upstream.iter().any(|upstream| upstream.https);
+        let setting = if https {
+            Some(TlsSetting::read(&route.tls)?)
+        } else {
+            None
+        };
         let mut indexes = Vec::new();
         for upstream in &route.upstream {
-            let same = |(other, tls): &(Endpoint, &UpstreamTls)| {
-                other.address == *upstream && (!upstream.https || **tls == route.tls)
+            let setting = setting.as_ref().filter(|_| upstream.https);
+            let same = |other: &Endpoint| {
+                other.address == *upstream && other.tls.as_ref().map(|tls| &tls.setting) == setting
             };
             let index = match endpoints.iter().position(same) {
                 Some(index) => index,
                 None => {
-                    let made = endpoint(upstream, &route.tls, &mut configs)?;
-                    endpoints.push((made, &route.tls));
+                    let made = endpoint(upstream, setting, &endpoints)?;
+                    endpoints.push(made);
                     endpoints.len() - 1
                 }
             };
-            if let Some((endpoint, _)) = endpoints.get_mut(index) {
-                for source in &route.source_addresses {
-                    if !endpoint.sources.contains(source) {
-                        endpoint.sources.push(*source);
-                    }
+            for source in &route.source_addresses {
+                if !endpoints[index].sources.contains(source) {
+                    endpoints[index].sources.push(*source);
                 }
             }
             indexes.push(index as u32);
         }
         of_route.push(indexes);
     }
-    let endpoints = endpoints.into_iter().map(|(endpoint, _)| endpoint);
-    Ok((endpoints.collect(), of_route))
+    Ok((endpoints, of_route))
 }
 
-fn endpoint<'r>(
+fn endpoint(
     upstream: &Upstream,
-    tls: &'r UpstreamTls,
-    configs: &mut Vec<(&'r UpstreamTls, Arc<rustls::ClientConfig>)>,
+    setting: Option<&TlsSetting>,
+    made: &[Endpoint],
 ) -> Result<Endpoint, String> {
     let host = if upstream.host.contains(':') {
         format!("[{}]", upstream.host)
@@ -129,28 +260,38 @@ fn endpoint<'r>(
     } else {
         format!("{host}:{}", upstream.port)
     };
-    let tls = if upstream.https {
-        let config = match configs.iter().find(|(known, _)| *known == tls) {
-            Some((_, config)) => config.clone(),
-            None => {
-                let mut config = upstream_config(tls)?;
-                tls::prepare_client_config(&mut config);
-                let config = Arc::new(config);
-                configs.push((tls, config.clone()));
-                config
-            }
-        };
-        let name = ServerName::try_from(upstream.host.clone())
-            .map_err(|_| format!("`{}` is not a host name", upstream.host))?;
-        Some(EndpointTls { config, name })
-    } else {
-        None
+    let tls = match setting {
+        Some(setting) => Some(endpoint_tls(upstream, setting, made)?),
+        None => None,
     };
     Ok(Endpoint {
         address: upstream.clone(),
         authority,
         tls,
         sources: Vec::new(),
+    })
+}
+
+fn endpoint_tls(
+    upstream: &Upstream,
+    setting: &TlsSetting,
+    made: &[Endpoint],
+) -> Result<EndpointTls, String> {
+    let known = made.iter().filter_map(|endpoint| endpoint.tls.as_ref());
+    let config = match known.into_iter().find(|tls| tls.setting == *setting) {
+        Some(tls) => tls.config.clone(),
+        None => {
+            let mut config = upstream_config(&setting.files)?;
+            tls::prepare_client_config(&mut config);
+            Arc::new(config)
+        }
+    };
+    let name = ServerName::try_from(upstream.host.clone())
+        .map_err(|_| format!("`{}` is not a host name", upstream.host))?;
+    Ok(EndpointTls {
+        config,
+        name,
+        setting: setting.clone(),
     })
 }
 
@@ -213,7 +354,7 @@ mod tests {
             route(&https, Some(two)),
             route(&https, Some(one)),
         ];
-        let (endpoints, of_route) = endpoints(&routes).unwrap();
+        let (endpoints, of_route) = endpoints(&routes, &[]).unwrap();
         assert_eq!(of_route, [vec![0, 1], vec![2, 3], vec![0, 1]]);
         let config = |index: usize| endpoints[index].tls.as_ref().unwrap().config.clone();
         assert!(Arc::ptr_eq(&config(0), &config(1)));
@@ -225,7 +366,7 @@ mod tests {
         let routes = [("/a/", false), ("/Deep/er", true), ("/a/b", true)];
         let table = PathTable::new(routes.into_iter());
         let check = |path: &str, expected| {
-            assert_eq!(published(&table, path.as_bytes()), expected, "{path}");
+            assert_eq!(place(&table, path.as_bytes()), expected, "{path}");
         };
         check("/a", Some(0));
         check("/a/x", Some(0));
@@ -256,7 +397,7 @@ mod tests {
             certificate: "x".into(),
             key: "y".into(),
         });
-        let (endpoints, of_route) = endpoints(&[route(&http, None), other]).unwrap();
+        let (endpoints, of_route) = endpoints(&[route(&http, None), other], &[]).unwrap();
         assert_eq!((endpoints.len(), of_route), (1, vec![vec![0], vec![0]]));
     }
 
@@ -270,7 +411,7 @@ mod tests {
             (true, "::1", 8443),
         ];
         let routes = [route(&urls, Some(ca_file(&folder, "ca")))];
-        let (endpoints, _) = endpoints(&routes).unwrap();
+        let (endpoints, _) = endpoints(&routes, &[]).unwrap();
         let names: Vec<_> = endpoints.iter().map(Endpoint::to_string).collect();
         assert_eq!(
             names,
@@ -281,5 +422,25 @@ mod tests {
                 "https://[::1]:8443"
             ]
         );
+    }
+
+    #[test]
+    fn numbers_last_over_reloads_and_renewed_files_are_another_endpoint() {
+        let folder = Folder::new();
+        let ca = ca_file(&folder, "ca");
+        let old = [route(
+            &[(true, "a", 443), (false, "b", 80)],
+            Some(ca.clone()),
+        )];
+        let (before, _) = endpoints(&old, &[]).unwrap();
+        let new = [route(
+            &[(false, "c", 80), (false, "b", 80), (true, "a", 443)],
+            Some(ca.clone()),
+        )];
+        let (after, of_route) = endpoints(&new, &before).unwrap();
+        assert_eq!((after.len(), of_route), (3, vec![vec![2, 1, 0]]));
+        folder.write("ca", &testing::ca("another").pem());
+        let (renewed, of_route) = endpoints(&new, &after).unwrap();
+        assert_eq!((renewed.len(), of_route), (4, vec![vec![2, 1, 3]]));
     }
 }

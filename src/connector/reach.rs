@@ -19,6 +19,7 @@ use crate::wire::http1;
 use crate::wire::record::Outgoing;
 use crate::wire::relay::ResetCode;
 use slab::Slab;
+use std::time::Instant;
 
 use super::context::{Context, Owner};
 use super::exchange::{Exchange, Refusal};
@@ -29,36 +30,43 @@ use super::upstream::{self, Phase, State, Upstream};
 /// Addresses of one name that are tried; the resolver's order is kept.
 pub const ADDRESSES_MAX: usize = 16;
 
-/// The next endpoint for a request: in turn, those that are out only when they are due, or when nothing else is left,
-/// the one due soonest first. `tried` has a bit for each place in the route's list (64 at most).
+/// The next endpoint for a request, noted in `tried`: a bit for each place in the route's list (64 at most).
 fn choose(route: usize, tried: &mut u64, cx: &mut Context) -> Option<u32> {
     let plan = cx.plan.clone();
     let endpoints = &plan.route_endpoints[route];
     let turn = cx.next_endpoint[route];
-    let mut soonest = None;
-    let mut chosen = None;
-    for place in (0..endpoints.len()).map(|step| (turn + step) % endpoints.len()) {
-        if *tried >> place & 1 == 1 {
-            continue;
-        }
-        match cx.health[endpoints[place] as usize].due() {
-            Some(due) if due > cx.now => {
-                if soonest.is_none_or(|(earliest, _)| due < earliest) {
-                    soonest = Some((due, place));
-                }
-            }
-            _ => {
-                chosen = Some(place);
-                break;
-            }
-        }
-    }
-    let place = chosen.or(soonest.map(|(_, place)| place))?;
+    let due = |place: usize| cx.health[endpoints[place] as usize].due();
+    let place = pick(endpoints.len(), turn, *tried, cx.now, due)?;
     *tried |= 1 << place;
     cx.next_endpoint[route] = (place + 1) % endpoints.len();
     let endpoint = endpoints[place];
     cx.health[endpoint as usize].tried(cx.now);
     Some(endpoint)
+}
+
+/// In turn; those that are out (`due` gives until when) only when that is over, or when nothing else is left, the one due
+/// soonest first.
+fn pick(
+    places: usize,
+    turn: usize,
+    tried: u64,
+    now: Instant,
+    due: impl Fn(usize) -> Option<Instant>,
+) -> Option<usize> {
+    let mut soonest: Option<(Instant, usize)> = None;
+    for place in (0..places).map(|step| (turn + step) % places) {
+        if tried >> place & 1 == 1 {
+            continue;
+        }
+        match due(place).filter(|due| *due > now) {
+            None => return Some(place),
+            Some(due) if soonest.is_none_or(|(earliest, _)| due < earliest) => {
+                soonest = Some((due, place));
+            }
+            Some(_) => {}
+        }
+    }
+    soonest.map(|(_, place)| place)
 }
 
 /// A connection for a request, pooled or on its way. `refusal` is what is said when no endpoint is left to try; one
@@ -230,15 +238,17 @@ pub fn repeat<R: Verbs>(
     ring: &mut R,
 ) -> Result<(), Refusal> {
     let bytes = dead.state.replay.clone();
+    exchange.1.seen = true;
     let again = if dead.state.reused {
-        dial(dead.state.endpoint, exchange.1.route, upstreams, cx, ring)
+        let (endpoint, route) = (dead.state.endpoint, exchange.1.route);
+        dial(endpoint, route, upstreams, cx, ring).ok()
     } else {
         exchange.1.repeated = true;
-        Err(refusal)
+        None
     };
     let key = match again {
-        Ok(key) => key,
-        Err(refusal) => next_connection(exchange.1, refusal, upstreams, cx, ring)?,
+        Some(key) => key,
+        None => next_connection(exchange.1, refusal, upstreams, cx, ring)?,
     };
     carry_over(dead, bytes, exchange, key, upstreams, cx);
     Ok(())
@@ -266,8 +276,11 @@ fn next_connection<R: Verbs>(
         return Err(refusal);
     }
     let (route, repeatable) = (exchange.route, exchange.repeatable);
+    let seen = exchange.seen.then(|| refusal.clone());
     let tried = &mut exchange.tried;
-    connection(route, tried, repeatable, refusal, upstreams, cx, ring)
+    let found = connection(route, tried, repeatable, refusal, upstreams, cx, ring);
+    // RESET(refused) promises that no upstream saw the request: of one that went out before, its failure is told.
+    found.map_err(|why| seen.unwrap_or(why))
 }
 
 /// Gives the request of a dead connection to another one. `bytes`: what is to be sent of it.
@@ -337,6 +350,37 @@ mod tests {
             tls: None,
             sources: Vec::new(),
         }
+    }
+
+    #[test]
+    fn endpoints_take_turns_and_those_that_are_out_come_last() {
+        let now = Instant::now();
+        let later = |ms| Some(now + std::time::Duration::from_millis(ms));
+        let order = |turn, dues: [Option<Instant>; 4]| {
+            let (mut tried, mut order) = (0, Vec::new());
+            while let Some(place) = pick(4, turn, tried, now, |place| dues[place]) {
+                assert_eq!(tried >> place & 1, 0, "each once");
+                tried |= 1 << place;
+                order.push(place);
+            }
+            order
+        };
+        assert_eq!(order(0, [None; 4]), [0, 1, 2, 3]);
+        assert_eq!(order(2, [None; 4]), [2, 3, 0, 1]);
+        let some_out = [later(9), None, later(5), None];
+        assert_eq!(
+            order(0, some_out),
+            [1, 3, 2, 0],
+            "the one due soonest first"
+        );
+        let due = [Some(now), None, later(5), None];
+        assert_eq!(
+            order(0, due),
+            [0, 1, 3, 2],
+            "a wait that is over counts no more"
+        );
+        let all_out = [later(9), later(8), later(5), later(7)];
+        assert_eq!(order(1, all_out), [2, 3, 1, 0], "nobody is locked out");
     }
 
     #[test]

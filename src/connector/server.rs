@@ -1,24 +1,20 @@
 //! One connector process: config to plan, shards, the resolver thread, admin, signals.
 
-use crate::control::certificates::connector_config;
 use crate::control::certificates::expiry::Expiry;
 use crate::control::config::{self, ConnectorConfig};
-use crate::control::snapshot::PathTable;
 use crate::observe::metrics::{Gauge, ShardStats};
 use crate::observe::process;
 use crate::ring::Verbs;
 use crate::shard::fleet;
 use crate::shard::mesh::Sender;
-use crate::wire::http1;
-use crate::wire::tls;
-use rustls::pki_types::ServerName;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use super::context::Context;
-use super::plan::{self, Gateway, Plan};
+use super::plan::{self, Plan};
+use super::reload::{LISTS_EVERY, Reloader};
 use super::resolve::Resolver;
 use super::shard::{Connector, Message};
 
@@ -31,57 +27,16 @@ const DRAIN: Duration = Duration::from_secs(20);
 pub fn run(path: &Path) -> ExitCode {
     process::run("connector", || {
         let config = process::resolve(config::load_connector(path))?;
-        serve(&config)
+        serve(path, &config)
     })
 }
 
-/// Builds what all shards share.
+/// The plan of a config at start.
 pub fn plan(config: &ConnectorConfig) -> Result<Plan, String> {
-    let mut gateway_tls = connector_config(&config.tls, &config.gateway_ca)?;
-    tls::prepare_client_config(&mut gateway_tls);
-    let gateways = config.gateways.iter().map(|address| {
-        let bare = address
-            .host
-            .trim_start_matches('[')
-            .trim_end_matches(']')
-            .to_owned();
-        let name = ServerName::try_from(bare)
-            .map_err(|_| format!("`{}` is not a host name", address.host))?;
-        Ok(Gateway {
-            address: address.clone(),
-            name,
-        })
-    });
-    let (endpoints, route_endpoints) = plan::endpoints(&config.routes)?;
-    let (document, document_hash) = config.settings.encode();
-    Ok(Plan {
-        id: config.id.clone(),
-        site: config.site.clone(),
-        incarnation: fastrand::u128(..),
-        shards: u16::try_from(config.shards).map_err(|_| "too many shards")?,
-        gateways: gateways.collect::<Result<_, String>>()?,
-        gateway_tls: Arc::new(gateway_tls),
-        table: PathTable::new(
-            config
-                .routes
-                .iter()
-                .map(|route| (route.path.as_str(), route.case_insensitive)),
-        ),
-        routes: config.routes.clone(),
-        endpoints,
-        route_endpoints,
-        pool: config.pool.clone(),
-        http: http1::Limits {
-            head_bytes: 64 * 1024,
-            header_count: 256,
-            trailer_bytes: 16 * 1024,
-        },
-        document,
-        document_hash,
-    })
+    plan::build(config, None)
 }
 
-fn serve(config: &ConnectorConfig) -> Result<(), String> {
+fn serve(file: &Path, config: &ConnectorConfig) -> Result<(), String> {
     let plan = Arc::new(plan(config)?);
     let admin = process::bind_admin(config.admin)?;
     let resolver = Resolver::start().map_err(|e| format!("no thread for name lookups: {e}"))?;
@@ -104,10 +59,25 @@ fn serve(config: &ConnectorConfig) -> Result<(), String> {
         admin = ?config.admin, "started"
     );
     let shards = fleet.senders.clone();
-    let expiry = expiry(config);
+    let reloader = Arc::new(Reloader::new(
+        file.to_path_buf(),
+        config.clone(),
+        plan,
+        shards.clone(),
+    ));
+    let lists = reloader.clone();
+    std::thread::Builder::new()
+        .name("lists".into())
+        .spawn(move || {
+            loop {
+                std::thread::sleep(LISTS_EVERY);
+                lists.refresh_lists();
+            }
+        })
+        .map_err(|e| format!("no thread for revocation lists: {e}"))?;
     let source = Source {
         shards: shards.clone(),
-        expiry,
+        reloader,
     };
     process::admin_until_signal(admin, Arc::new(source))?;
     tracing::info!(seconds = DRAIN.as_secs(), "draining");
@@ -133,7 +103,7 @@ fn expiry(config: &ConnectorConfig) -> Vec<Expiry> {
 /// What admin shows of a connector.
 struct Source {
     shards: Vec<Sender<Message>>,
-    expiry: Vec<Expiry>,
+    reloader: Arc<Reloader>,
 }
 
 impl process::Source for Source {
@@ -162,6 +132,11 @@ impl process::Source for Source {
     }
 
     fn gauges(&self) -> Vec<Gauge> {
-        self.expiry.iter().map(Gauge::certificate_expiry).collect()
+        let ends = self.reloader.with_config(expiry);
+        ends.iter().map(Gauge::certificate_expiry).collect()
+    }
+
+    fn reload(&self) -> process::Reloaded {
+        self.reloader.reload()
     }
 }

@@ -7,12 +7,16 @@ use crate::shard::mesh;
 use crate::wire::relay::ResetCode;
 use slab::Slab;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use super::context::{Context, Owner};
-use super::dial::{Dial, Target};
+use super::dial::Dial;
 use super::exchange::{self, Exchange};
 use super::link::{self, Link};
+use super::plan::Plan;
+use super::reload::Verdict;
 use super::resolve::Asker;
 use super::upstream::{self, Upstream};
 
@@ -28,6 +32,8 @@ pub enum Message {
         instance: u16,
         shards: u16,
     },
+    /// The config file was read again; the gateways' verdicts on its settings go to whoever waits.
+    Plan(Arc<Plan>, SyncSender<Verdict>),
     /// Copies the counters out.
     Stats(std::sync::mpsc::SyncSender<ShardStats>),
     /// Finish what runs, end at the latest then.
@@ -86,13 +92,8 @@ impl Connector {
         mesh: mesh::Receiver<Message>,
         siblings: Vec<mesh::Sender<Message>>,
     ) -> Connector {
-        // Shard 0 of every instance is dialled by our shard 0; READY tells how many more there are.
-        if cx.shard == 0 {
-            for (gateway, at) in cx.plan.gateways.iter().enumerate() {
-                for instance in 0..at.address.instances {
-                    cx.targets.push(Target::new(gateway, instance, 0, cx.now));
-                }
-            }
+        cx.add_targets();
+        if !cx.targets.is_empty() {
             cx.wheel.insert(cx.now, TIMER_TARGETS);
         }
         Connector {
@@ -114,7 +115,8 @@ impl Connector {
                 result,
             } => {
                 let target = &mut self.cx.targets[index];
-                if target.round != round || !matches!(target.state, Dial::Resolving(_)) {
+                let awaited = target.round == round && matches!(target.state, Dial::Resolving(_));
+                if !awaited || self.draining.is_some() {
                     return;
                 }
                 match result {
@@ -142,6 +144,7 @@ impl Connector {
                 instance,
                 shards,
             } => self.learn_shards(gateway, instance, shards),
+            Message::Plan(plan, verdicts) => self.replan(ring, plan, verdicts),
             Message::Stats(reply) => {
                 self.cx.stats.streams = self.exchanges.len() as u64;
                 self.cx.stats.links = self
@@ -149,7 +152,8 @@ impl Connector {
                     .iter()
                     .filter(|(_, l)| l.state.phase == link::Phase::Ready)
                     .count() as u64;
-                self.cx.stats.links_wanted = self.cx.targets.len() as u64;
+                self.cx.stats.links_wanted =
+                    self.cx.targets.iter().filter(|target| !target.off).count() as u64;
                 self.cx.stats.upstream_idle =
                     self.cx.pools.iter().map(|pool| pool.idle() as u64).sum();
                 self.cx.stats.upstream_active =
@@ -157,19 +161,25 @@ impl Connector {
                 self.cx.stats.memory_charged = ring.stalled_bytes() as u64;
                 let _ = reply.try_send(self.cx.stats.clone());
             }
-            Message::Drain(deadline) => {
-                self.draining = Some(deadline);
-                for (_, link) in &mut self.links {
-                    if let Some((session, out)) = link.session() {
-                        session.send_go_away(
-                            deadline.saturating_duration_since(self.cx.now),
-                            Duration::ZERO,
-                            out,
-                        );
-                    }
-                    self.cx.mark_link(&mut link.state);
-                }
+            Message::Drain(deadline) => self.drain(ring, deadline),
+        }
+    }
+
+    /// Asks the gateways for no more streams. What they opened before they heard of it is served: a link ends when the
+    /// gateway closes it, and the shard with its last link, or at the deadline.
+    fn drain<R: Verbs>(&mut self, ring: &mut R, deadline: Instant) {
+        self.draining = Some(deadline);
+        let left = deadline.saturating_duration_since(self.cx.now);
+        let mut unready = Vec::new();
+        for (key, link) in &mut self.links {
+            match link.session() {
+                Some((session, out)) => session.send_go_away(left, Duration::ZERO, out),
+                None => unready.push(key),
             }
+            self.cx.mark_link(&mut link.state);
+        }
+        for key in unready {
+            self.drop_link(ring, key, "draining");
         }
     }
 }
@@ -264,7 +274,7 @@ impl<R: Verbs> Service<R> for Connector {
             }
         }
         if let Some(deadline) = self.draining
-            && (self.exchanges.is_empty() || self.cx.now >= deadline)
+            && (self.links.is_empty() && self.exchanges.is_empty() || self.cx.now >= deadline)
         {
             self.finished = true;
         }

@@ -33,9 +33,7 @@ impl Connector {
         let Some(exchange) = self.exchanges.get(key) else {
             return;
         };
-        tracing::debug!(code = ?refusal.0, reason = refusal.1, "request failed");
-        self.cx.stats.errors.add(code_name(refusal.0));
-        self.cx.stats.streams_reset += 1;
+        exchange::note_failure(&refusal, &mut self.cx);
         if let Some(link) = self.links.get_mut(exchange.link) {
             if let Some((session, out)) = link.session() {
                 session.reset(exchange.stream, refusal.0, &refusal.1, out);
@@ -415,21 +413,5 @@ impl Connector {
                 reach::take_out(key, &mut self.upstreams, &mut self.cx, ring, true);
             }
         }
-    }
-}
-
-/// A reset's counter.
-fn code_name(code: ResetCode) -> &'static str {
-    match code {
-        ResetCode::Refused => "refused",
-        ResetCode::Cancelled => "cancelled",
-        ResetCode::UpstreamRefused => "upstream_refused",
-        ResetCode::UpstreamTimeout => "upstream_timeout",
-        ResetCode::UpstreamBroken => "upstream_broken",
-        ResetCode::NotPublished => "not_published",
-        ResetCode::BodyTooLarge => "body_too_large",
-        ResetCode::Overloaded => "overloaded",
-        ResetCode::Protocol => "protocol",
-        ResetCode::Internal => "internal",
     }
 }

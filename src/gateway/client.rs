@@ -12,13 +12,14 @@ use crate::control::snapshot::Verdict;
 use crate::ring::{Receive, SocketId};
 use crate::wire::http1;
 use crate::wire::record::{Layout, Outgoing};
-use crate::wire::relay::StreamId;
+use crate::wire::relay::{OpenFrame, StreamId};
 use crate::wire::tls;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::auth::Chain;
+use super::auth::{Chain, Challenge, JudgedToken};
+use super::fault::Fault;
 use super::hold::HeldRequest;
 use super::plan::Timeouts;
 
@@ -56,6 +57,10 @@ pub struct State {
     pub address: Box<str>,
     pub sni: Option<Box<str>>,
     pub chain: Option<Rc<Chain>>,
+    /// The token of the last request, with its verdict.
+    pub last_token: Option<Rc<JudgedToken>>,
+    /// Tokens of this connection that were no good.
+    pub bad_tokens: u8,
     pub phase: Phase,
     /// Plaintext staged for the client; none while there is nothing to say.
     pub out: Option<Outgoing>,
@@ -82,8 +87,20 @@ pub struct Exchange {
     pub started: Instant,
     /// Key of the link in the shard's slab, and the stream on it; none while held or after the stream ended.
     pub stream: Option<(usize, StreamId)>,
-    /// Waits for a link.
+    /// What was sent of the request, while it may have to be sent again: its OPEN, and its body.
+    pub open: OpenFrame,
+    pub kept: Vec<u8>,
+    /// `open` and `kept` are all that was received of it.
+    pub whole: bool,
+    /// It went to a second connector.
+    pub retried: bool,
+    /// Something of an answer went to the client.
+    pub begun: bool,
+    /// Waits for what `wants` says is missing: a link, or keys.
     pub held: Option<Box<HeldRequest>>,
+    pub wants: Fault,
+    /// For the answer 401.
+    pub challenge: Option<Challenge>,
     pub site: u32,
     /// Index of the connector that serves it.
     pub connector: u32,
@@ -113,7 +130,14 @@ impl Exchange {
             id: [b'0'; 32],
             started: now,
             stream: None,
+            open: OpenFrame::default(),
+            kept: Vec::new(),
+            whole: false,
+            retried: false,
+            begun: false,
             held: None,
+            wants: Fault::NoConnector,
+            challenge: None,
             site: 0,
             connector: u32::MAX,
             client: None,
@@ -138,11 +162,13 @@ impl Exchange {
             std::mem::take(&mut self.waiting),
             std::mem::take(&mut self.line),
         );
+        let open = std::mem::take(&mut self.open);
         waiting.clear();
         line.clear();
         *self = Exchange {
             waiting,
             line,
+            open,
             ..Exchange::new(now)
         };
     }
@@ -159,9 +185,14 @@ impl Exchange {
         }
     }
 
-    /// The stream is this exchange's: what comes on another is not for it.
-    pub fn is_on(&self, stream: StreamId) -> bool {
-        self.stream.is_some_and(|(_, own)| own == stream)
+    /// The method of the request; empty before it is known.
+    pub fn method(&self) -> &[u8] {
+        self.line.get(..self.method_len).unwrap_or_default()
+    }
+
+    /// The stream of that link is this exchange's: what comes on another is not for it.
+    pub fn is_on(&self, link: usize, stream: StreamId) -> bool {
+        self.stream == Some((link, stream))
     }
 
     /// Response bytes not yet staged.

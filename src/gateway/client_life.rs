@@ -265,7 +265,7 @@ impl Gateway {
             }
             Phase::Open => match &state.exchange {
                 Some(exchange) if exchange.held.is_some() => {
-                    (Fault::NoConnector, "no connector of this site is linked")
+                    (exchange.wants, exchange.wants.explanation())
                 }
                 Some(exchange) if !exchange.request_done && !exchange.paused => {
                     (Fault::RequestTimeout, "the request's body stopped coming")

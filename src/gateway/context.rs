@@ -1,7 +1,8 @@
 //! What all stages of one gateway shard share, the connections and links excepted.
 
+use crate::control::fetch::Fetches;
 use crate::control::publication::Published;
-use crate::control::snapshot::Snapshot;
+use crate::control::snapshot::{Snapshot, Source};
 use crate::observe::access::AccessSender;
 use crate::observe::metrics::ShardStats;
 use crate::wire::record::{Layout, Outgoing};
@@ -15,11 +16,14 @@ use super::auth::Judge;
 use super::client::{self, Exchange};
 use super::plan::Plan;
 use super::relay::{self, SiteLinks};
+use super::retry::{self, Retries};
 
 /// Send buffers kept for reuse, and the largest worth keeping.
 const POOL_BUFFERS: usize = 256;
 const POOL_BUFFER_BYTES: usize = 160 * 1024;
 const POOL_EXCHANGES: usize = 1024;
+/// A buffer that one request made larger is not kept with its exchange.
+const POOL_EXCHANGE_BUFFER: usize = 4096;
 /// Connector names remembered for log lines.
 const CONNECTORS_MAX: usize = 65_536;
 
@@ -38,6 +42,8 @@ pub struct Context {
     pub snapshot: Arc<Snapshot>,
     pub snapshot_version: u64,
     pub judge: Judge,
+    /// Where keys that a request misses are asked for.
+    pub fetches: Option<Arc<Fetches>>,
     pub sites: Vec<SiteLinks>,
     /// Clients (key, stamp) whose request waits for a link.
     pub held: VecDeque<(usize, u32)>,
@@ -53,6 +59,7 @@ pub struct Context {
     pub access: Option<AccessSender>,
     /// Response bytes that wait in exchanges, for the memory cap.
     pub buffered: usize,
+    pub retries: Retries,
     pub pressure: bool,
     pub random: fastrand::Rng,
     next_stamp: u32,
@@ -72,26 +79,19 @@ impl Context {
         seed: u64,
     ) -> Context {
         let (snapshot_version, snapshot) = (published.version(), published.get());
-        let sites = plan
-            .site_names
-            .iter()
-            .map(|_| SiteLinks::default())
-            .collect();
+        let sites = plan.sites.iter().map(|_| SiteLinks::default()).collect();
         Context {
             shard,
             now,
             unix_now: 0,
             unix_at: (now, Duration::ZERO),
             connector_names: Vec::new(),
-            site_names: plan
-                .site_names
-                .iter()
-                .map(|name| name.as_str().into())
-                .collect(),
+            site_names: names(&plan),
             published,
             snapshot,
             snapshot_version,
             judge: Judge::default(),
+            fetches: None,
             sites,
             held: VecDeque::new(),
             wheel: Wheel::new(now, Duration::from_millis(16)),
@@ -102,6 +102,7 @@ impl Context {
             stats: ShardStats::new(u32::from(shard)),
             access,
             buffered: 0,
+            retries: Retries::default(),
             pressure: false,
             random: fastrand::Rng::with_seed(seed),
             next_stamp: 1,
@@ -125,6 +126,13 @@ impl Context {
             state.dirty = true;
             self.dirty_links.push(state.key);
         }
+    }
+
+    /// A reload's plan. What is open goes on; what is new goes by the new one.
+    pub fn set_plan(&mut self, plan: Arc<Plan>) {
+        self.site_names = names(&plan);
+        self.sites.resize_with(plan.sites.len(), SiteLinks::default);
+        self.plan = plan;
     }
 
     /// Reads the wall clock: once a second, for certificates' validity and log lines.
@@ -199,10 +207,14 @@ impl Context {
 
     pub fn recycle_exchange(&mut self, mut exchange: Box<Exchange>) {
         self.buffered -= exchange.backlog();
-        // What a slow reader made large is given back to the system.
-        if exchange.waiting.capacity() > 4096 {
-            exchange.waiting = Vec::new();
+        retry::let_go(&mut exchange, self);
+        // What a slow reader or a long head made large is given back to the system.
+        for buffer in [&mut exchange.waiting, &mut exchange.line] {
+            if buffer.capacity() > POOL_EXCHANGE_BUFFER {
+                *buffer = Vec::new();
+            }
         }
+        exchange.open.clear(POOL_EXCHANGE_BUFFER);
         exchange.held = None;
         exchange.end = None;
         exchange.client = None;
@@ -213,11 +225,36 @@ impl Context {
         }
     }
 
+    /// Copies the judge's counters to where they are read.
+    pub fn count_judgements(&mut self) {
+        let counts = self.judge.counts;
+        let stats = &mut self.stats;
+        (stats.auth_accepted, stats.auth_rejected) = (counts.accepted, counts.rejected);
+        (stats.auth_revoked, stats.auth_cached) = (counts.revoked, counts.cached);
+        (stats.tokens_accepted, stats.tokens_rejected) =
+            (counts.tokens_accepted, counts.tokens_rejected);
+        (stats.tokens_revoked, stats.tokens_cached) = (counts.tokens_revoked, counts.tokens_cached);
+    }
+
+    /// Asks for something to be fetched. True while that is under way.
+    pub fn ask(&self, source: &Source) -> bool {
+        self.fetches
+            .as_ref()
+            .is_some_and(|fetches| fetches.ask(source))
+    }
+
     /// Looks for a newer snapshot: one atomic load when there is none. True when there was.
     pub fn refresh_snapshot(&mut self) -> bool {
         let newer = self.published.newer(&mut self.snapshot_version);
         newer.map(|snapshot| self.snapshot = snapshot).is_some()
     }
+}
+
+fn names(plan: &Plan) -> Vec<Arc<str>> {
+    plan.sites
+        .iter()
+        .map(|site| site.name.as_str().into())
+        .collect()
 }
 
 /// 32 lower-case hex digits.

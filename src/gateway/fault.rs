@@ -43,6 +43,7 @@ pub enum Fault {
     UpstreamRefused,
     UpstreamBroken,
     NoConnector,
+    TrustUnavailable,
     Overloaded,
     UpstreamTimeout,
     Internal,
@@ -112,6 +113,7 @@ pub const TABLE: &[Row] = &[
     row(UpstreamRefused,     502, "Bad Gateway",                     "upstream_refused",      Upstream,  0, false, true),
     row(UpstreamBroken,      502, "Bad Gateway",                     "upstream_broken",       Upstream,  0, false, true),
     row(NoConnector,         503, "Service Unavailable",             "no_connector",          Gateway,   2, false, true),
+    row(TrustUnavailable,    503, "Service Unavailable",             "trust_unavailable",     Gateway,   2, false, true),
     row(Overloaded,          503, "Service Unavailable",             "overloaded",            Gateway,   5, false, true),
     row(UpstreamTimeout,     504, "Gateway Timeout",                 "upstream_timeout",      Upstream,  0, false, true),
     row(Internal,            500, "Internal Server Error",           "internal",              Gateway,   0, true,  true),
@@ -130,21 +132,10 @@ impl Fault {
             MethodNotAllowed => "the route does not take this method",
             BodyTooLarge => "the body is larger than the route takes",
             NoConnector => "no connector of this site is linked",
+            TrustUnavailable => {
+                "the keys or revocation lists that the client is judged by are not there yet"
+            }
             _ => "",
-        }
-    }
-
-    /// What a relay stream's RESET means to the client.
-    pub fn of_reset(code: ResetCode) -> Fault {
-        match code {
-            ResetCode::Refused | ResetCode::Overloaded => Fault::Overloaded,
-            ResetCode::Cancelled => Fault::ConnectorLost,
-            ResetCode::UpstreamRefused => Fault::UpstreamRefused,
-            ResetCode::UpstreamTimeout => Fault::UpstreamTimeout,
-            ResetCode::UpstreamBroken => Fault::UpstreamBroken,
-            ResetCode::NotPublished => Fault::NotPublished,
-            ResetCode::BodyTooLarge => Fault::BodyTooLarge,
-            ResetCode::Protocol | ResetCode::Internal => Fault::Internal,
         }
     }
 
@@ -158,6 +149,55 @@ impl Fault {
             501 => Fault::NotImplemented,
             505 => Fault::VersionNotSupported,
             _ => Fault::BadRequest,
+        }
+    }
+}
+
+/// Whether another connector may be asked after a request's stream was lost; `retry.rs` has the rest of the rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeat {
+    /// The request's own fault, or it would take the same time again.
+    Never,
+    /// The upstream may have seen the request: only where that does no harm.
+    Idempotent,
+    /// The upstream saw nothing of it.
+    Always,
+}
+
+/// How a stream was lost before its end: what the client is told, unless another connector can be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Loss {
+    pub fault: Fault,
+    pub repeat: Repeat,
+}
+
+impl Loss {
+    const fn new(fault: Fault, repeat: Repeat) -> Loss {
+        Loss { fault, repeat }
+    }
+
+    /// The link to the connector is gone.
+    pub const LINK: Loss = Loss::new(ConnectorLost, Repeat::Idempotent);
+
+    /// What a relay stream's RESET means.
+    #[rustfmt::skip]
+    pub const fn of_reset(code: ResetCode) -> Loss {
+        match code {
+            // The protocol's promise: the upstream saw nothing.
+            ResetCode::Refused         => Loss::new(Overloaded,      Repeat::Always),
+            // Sent by a connector when no connection came about, so nothing could be sent on it. (Or none came about to
+            // repeat on what a dead pooled connection had carried, which it does with GET and the like only.)
+            ResetCode::UpstreamRefused => Loss::new(UpstreamRefused, Repeat::Always),
+            ResetCode::Cancelled       => Loss::new(ConnectorLost,   Repeat::Idempotent),
+            ResetCode::UpstreamBroken  => Loss::new(UpstreamBroken,  Repeat::Idempotent),
+            ResetCode::Internal        => Loss::new(Internal,        Repeat::Idempotent),
+            // The client has waited long enough, and the upstream is slow already.
+            ResetCode::UpstreamTimeout => Loss::new(UpstreamTimeout, Repeat::Never),
+            // Another connector would say the same, or be pushed over its limit too.
+            ResetCode::NotPublished    => Loss::new(NotPublished,    Repeat::Never),
+            ResetCode::BodyTooLarge    => Loss::new(BodyTooLarge,    Repeat::Never),
+            ResetCode::Overloaded      => Loss::new(Overloaded,      Repeat::Never),
+            ResetCode::Protocol        => Loss::new(Internal,        Repeat::Never),
         }
     }
 }

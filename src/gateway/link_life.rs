@@ -2,12 +2,11 @@
 
 use crate::ring::{Receive, RecvBuf, Verbs};
 
-use super::client::Client;
-use super::fault::Fault;
+use super::fault::Loss;
 use super::links::{self, Moving};
 use super::relay::{self};
 use super::shard::{Gateway, Owner, STAMP_BITS, TIMER_LINK};
-use super::{request, response};
+use super::{request, response, retry};
 
 impl Gateway {
     pub(super) fn link_received<R: Verbs>(&mut self, ring: &mut R, key: usize, mut buf: RecvBuf) {
@@ -46,6 +45,7 @@ impl Gateway {
             Ok(links::Next::Ended) => self.drop_link(ring, key, "the connector ended the link"),
             Err(why) => self.drop_link(ring, key, &why),
         }
+        retry::again(&mut self.clients, &mut self.links, &mut self.cx);
         self.resume_drained(ring, key);
     }
 
@@ -75,7 +75,7 @@ impl Gateway {
         self.own(link.state.socket, Owner::Nobody);
         if ready {
             self.cx.sites[link.state.site as usize].remove(key);
-            self.cx.stats.links_lost += 1;
+            self.cx.stats.links_lost += u64::from(!link.is_done());
             self.shared.link_closed(&link, self.cx.shard, self.cx.now);
         }
         // The alert or refusal that says why, if the socket takes it at once.
@@ -87,24 +87,14 @@ impl Gateway {
             ring.send(link.state.socket, bytes);
         }
         ring.close(link.state.socket);
+        let why = "the link to the connector was lost";
         for (stream, token) in link.session.tokens() {
-            let on = |client: &&mut Client| {
-                client
-                    .state
-                    .exchange
-                    .as_ref()
-                    .is_some_and(|e| e.is_on(stream))
-            };
-            if let Some(client) = self.clients.get_mut(token as usize).filter(on) {
-                response::reset(
-                    client,
-                    Fault::ConnectorLost,
-                    "the link to the connector was lost",
-                    &mut self.cx,
-                );
+            if let Some(client) = self.clients.get_mut(token as usize) {
+                response::reset(client, key, stream, Loss::LINK, why, &mut self.cx);
             }
         }
         self.cx.stats.links -= u64::from(ready);
+        retry::again(&mut self.clients, &mut self.links, &mut self.cx);
     }
 
     pub(super) fn flush_link<R: Verbs>(&mut self, ring: &mut R, key: usize) {
@@ -118,6 +108,10 @@ impl Gateway {
         }
         if link.state.phase == relay::Phase::Closing && !ring.send_in_flight(link.state.socket) {
             return self.drop_link(ring, key, "refused");
+        }
+        if link.is_done() && !ring.send_in_flight(link.state.socket) {
+            link.tls.close();
+            return self.drop_link(ring, key, "the connector drained");
         }
         let at = link.deadline();
         if link.state.armed.is_none_or(|armed| at < armed) {
@@ -173,6 +167,7 @@ impl Gateway {
         };
         link.state.out = Some(self.cx.outgoing(link.tls.layout()));
         link.state.certificate_name = moving.certificate_name;
+        link.state.chain = moving.chain;
         ring.receive(socket, Receive::Large);
         match links::hello(link, moving.hello, &mut self.cx, &self.shared) {
             links::Next::Ready => {

@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 
 use super::client::Client;
 use super::context::Context;
-use super::fault::Fault;
-use super::plan::DOCUMENT_MAX;
+use super::control::Order;
+use super::fault::Loss;
+use super::plan::{DOCUMENT_MAX, SiteRefusal};
 use super::relay::{Link, Phase};
 use super::response;
 use super::shard::Message;
@@ -43,6 +44,7 @@ pub struct Moving {
     pub session: Session<u32>,
     pub peer: SocketAddr,
     pub certificate_name: String,
+    pub chain: Vec<Vec<u8>>,
     pub hello: Hello,
     pub unread: Vec<u8>,
 }
@@ -64,7 +66,7 @@ pub type LinkKey = (u16, usize, u32);
 pub struct Shared {
     pub incarnations: Arc<Mutex<Incarnations<LinkKey>>>,
     pub shards: Vec<mesh::Sender<Message>>,
-    pub control: mpsc::SyncSender<Publication>,
+    pub control: mpsc::SyncSender<Order>,
     pub names: ConnectorNames,
 }
 
@@ -85,6 +87,7 @@ impl Shared {
             session: link.session,
             peer: link.state.peer,
             certificate_name: link.state.certificate_name,
+            chain: link.state.chain,
             hello,
             unread: link.state.unread,
         };
@@ -156,6 +159,7 @@ pub fn input(
                 state.out = Some(cx.outgoing(tls.layout()));
                 state.certificate_name = common_name(&established.peer_chain)
                     .ok_or("the connector's certificate has no common name")?;
+                state.chain = established.peer_chain;
             }
             Ok(Step::Data(plain)) => match frames(session, state, plain, clients, cx, shared)? {
                 Frames::Done => {}
@@ -208,7 +212,7 @@ fn frames(
                 head,
             }) => {
                 if let Some(client) = clients.get_mut(token as usize) {
-                    response::head(client, stream, &head, cx);
+                    response::head(client, state.key, stream, &head, cx);
                 }
             }
             Some(Event::Data {
@@ -217,7 +221,7 @@ fn frames(
                 bytes,
             }) => {
                 let taken = match clients.get_mut(token as usize) {
-                    Some(client) => response::data(client, stream, bytes, cx),
+                    Some(client) => response::data(client, state.key, stream, bytes, cx),
                     None => bytes.len(),
                 };
                 consumed = Some((stream, taken));
@@ -228,7 +232,8 @@ fn frames(
                 trailers,
             }) => {
                 if let Some(client) = clients.get_mut(token as usize) {
-                    orphan = response::end(client, stream, &mut trailers.into_iter(), cx);
+                    orphan =
+                        response::end(client, state.key, stream, &mut trailers.into_iter(), cx);
                 }
             }
             Some(Event::Reset {
@@ -238,15 +243,8 @@ fn frames(
                 text,
             }) => {
                 cx.stats.streams_reset += 1;
-                let on = |client: &&mut Client| {
-                    client
-                        .state
-                        .exchange
-                        .as_ref()
-                        .is_some_and(|e| e.is_on(stream))
-                };
-                if let Some(client) = clients.get_mut(token as usize).filter(on) {
-                    response::reset(client, Fault::of_reset(code), text, cx);
+                if let Some(client) = clients.get_mut(token as usize) {
+                    response::reset(client, state.key, stream, Loss::of_reset(code), text, cx);
                 }
             }
             Some(Event::Publish {
@@ -270,8 +268,11 @@ fn frames(
             Some(Event::Refused { text, .. }) => {
                 return Err(format!("the connector ended the session: {text}"));
             }
-            // The session opens no more streams by itself; those open are finished.
-            Some(Event::GoAway { .. }) => {}
+            // No more streams go over this link; it is closed when those open are finished.
+            Some(Event::GoAway { .. }) => {
+                tracing::info!(peer = %state.peer, shard = cx.shard, "the connector drains");
+                cx.sites[state.site as usize].remove(state.key);
+            }
             Some(Event::RoundTrip(_)) => {}
             Some(Event::Ready(_) | Event::Open { .. } | Event::Published { .. }) => {
                 return Err("the connector sent what only a gateway sends".into());
@@ -309,6 +310,10 @@ fn publish(
     let Some(hello) = hello else {
         return Err("settings before HELLO".into());
     };
+    // A chunk at 0 begins a document, and abandons one that was under way.
+    if offset == 0 {
+        document.clear();
+    }
     if total > DOCUMENT_MAX
         || offset as usize != document.len()
         || bytes.len() > (total - offset) as usize
@@ -326,7 +331,11 @@ fn publish(
             document: std::mem::take(document),
             reply_to,
         };
-        if shared.control.try_send(publication).is_err() {
+        if shared
+            .control
+            .try_send(Order::Publication(publication))
+            .is_err()
+        {
             return Err("the control plane is behind: publish again later".into());
         }
     }
@@ -359,27 +368,20 @@ pub fn hello(link: &mut Link, said: Hello, cx: &mut Context, shared: &Shared) ->
         );
         return refuse(link, refusal::FORBIDDEN, text, cx);
     }
-    let Some(site) = cx
-        .plan
-        .site_names
-        .iter()
-        .position(|name| *name == said.site)
-    else {
-        return refuse(
-            link,
-            refusal::UNKNOWN_SITE,
-            format!("this gateway has no site `{}`", said.site),
-            cx,
-        );
+    let site = match cx.plan.site_of(&said.site, &said.connector) {
+        Ok(site) => site,
+        Err(SiteRefusal::Unknown) => {
+            let text = format!("this gateway has no site `{}`", said.site);
+            return refuse(link, refusal::UNKNOWN_SITE, text, cx);
+        }
+        Err(SiteRefusal::NotServedBy) => {
+            let text = format!(
+                "site `{}` is not served by connector `{}`",
+                said.site, said.connector
+            );
+            return refuse(link, refusal::FORBIDDEN, text, cx);
+        }
     };
-    let allowed = &cx.plan.site_connectors[site];
-    if !allowed.is_empty() && !allowed.contains(&said.connector) {
-        let text = format!(
-            "site `{}` is not served by connector `{}`",
-            said.site, said.connector
-        );
-        return refuse(link, refusal::FORBIDDEN, text, cx);
-    }
     if said.wanted_shard != cx.shard && said.wanted_shard < cx.plan.shards {
         link.state.phase = Phase::Moving;
         link.state.hello = Some(said);

@@ -9,6 +9,8 @@
 //!
 //! `shard.rs` gives each event of the ring to whose it is; `client_life.rs` and `link_life.rs` say what it does there.
 //!
+//! What a connector could not finish another one is asked, once (`retry.rs`).
+//!
 //! Invariants: a client, its exchange and its stream live on one shard; a request sees one snapshot only; what a client
 //! has not read waits in its exchange, bounded by the stream's credit; at most one send is in flight per socket, and the
 //! next record is sealed when it has completed. Nothing here blocks, locks on a request's path, or reads the clock.
@@ -16,9 +18,11 @@
 pub mod accept;
 pub mod auth;
 pub mod balancer;
+pub mod change;
 pub mod client;
 pub mod client_life;
 pub mod context;
+pub mod control;
 pub mod fault;
 pub mod hold;
 pub mod link_life;
@@ -27,6 +31,7 @@ pub mod plan;
 pub mod relay;
 pub mod request;
 pub mod response;
+pub mod retry;
 pub mod route;
 pub mod server;
 pub mod shard;

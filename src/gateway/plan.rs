@@ -1,6 +1,11 @@
-//! What the shards of one gateway process share: read-only after start.
+//! What the shards of one gateway process share: made from the config file, replaced whole by a reload.
 
-use crate::control::config::AccessLog;
+use crate::control::certificates::{self, clients_config, relay_config, relay_verifier};
+use crate::control::config::{AccessLog, GatewayConfig, SiteConfig};
+use crate::wire::http1;
+use crate::wire::tls;
+use rustls::server::ProducesTickets;
+use rustls::server::danger::ClientCertVerifier;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,9 +35,10 @@ pub struct Plan {
     pub shards: u16,
     pub server_tls: Arc<rustls::ServerConfig>,
     pub relay_tls: Arc<rustls::ServerConfig>,
-    pub site_names: Vec<String>,
-    /// Per site: connector ids that may serve it; empty: any.
-    pub site_connectors: Vec<Vec<String>>,
+    /// Judges connectors' certificates: in the handshake, and those of standing links after a reload.
+    pub relay_verifier: Arc<dyn ClientCertVerifier>,
+    /// By the index that a site has for the process's life; one that a reload took away has no name.
+    pub sites: Vec<SiteConfig>,
     pub http: crate::wire::http1::Limits,
     pub timeouts: Timeouts,
     pub half_close: bool,
@@ -47,6 +53,93 @@ pub struct Plan {
     pub access: AccessLog,
 }
 
+/// What a reload keeps: tickets that were given out stay good.
+pub struct Secrets {
+    ticketer: Arc<dyn ProducesTickets>,
+}
+
+impl Secrets {
+    pub fn new() -> Result<Secrets, String> {
+        Ok(Secrets {
+            ticketer: certificates::random_ticketer()?,
+        })
+    }
+}
+
+impl Plan {
+    /// Whether a connector may serve a site, by its name: the site's index, or why not.
+    pub fn site_of(&self, site: &str, connector: &str) -> Result<usize, SiteRefusal> {
+        let named = |known: &SiteConfig| !known.name.is_empty() && known.name == site;
+        let index = self
+            .sites
+            .iter()
+            .position(named)
+            .ok_or(SiteRefusal::Unknown)?;
+        let allowed = &self.sites[index].connectors;
+        if allowed.is_empty() || allowed.iter().any(|id| id == connector) {
+            Ok(index)
+        } else {
+            Err(SiteRefusal::NotServedBy)
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SiteRefusal {
+    Unknown,
+    NotServedBy,
+}
+
+/// The plan of a config; `sites` are those of the config as the registry numbers them.
+pub fn build(
+    config: &GatewayConfig,
+    sites: &[SiteConfig],
+    secrets: &Secrets,
+    boot_id: u128,
+) -> Result<Plan, String> {
+    let possession = Arc::new(tls::verifier::PossessionOnly::new());
+    let ticketer = match config.ticket_keys.as_deref() {
+        Some(file) => certificates::shared_ticketer(file)?,
+        None => secrets.ticketer.clone(),
+    };
+    let mut server_tls = clients_config(&config.tls, &config.sni, ticketer, possession)?;
+    tls::prepare_server_config(&mut server_tls);
+    let relay_verifier = relay_verifier(&config.connector_ca)?;
+    let mut relay_tls = relay_config(&config.tls, relay_verifier.clone())?;
+    tls::prepare_server_config(&mut relay_tls);
+    let limits = &config.limits;
+    let share = |n: usize| n.div_ceil(config.shards.max(1));
+    Ok(Plan {
+        instance: config.instance,
+        boot_id,
+        shards: u16::try_from(config.shards).map_err(|_| "too many shards")?,
+        server_tls: Arc::new(server_tls),
+        relay_tls: Arc::new(relay_tls),
+        relay_verifier,
+        sites: sites.to_vec(),
+        http: http1::Limits {
+            head_bytes: limits.head_kib * 1024,
+            header_count: limits.headers,
+            trailer_bytes: 16 * 1024,
+        },
+        timeouts: Timeouts {
+            head: Duration::from_secs(limits.head_seconds),
+            body_idle: Duration::from_secs(limits.body_idle_seconds),
+            idle: Duration::from_secs(limits.idle_seconds),
+            hold: Duration::from_secs(2),
+            close: Duration::from_secs(10),
+            drain: Duration::from_secs(2),
+            grace: Duration::from_secs(5),
+        },
+        half_close: limits.half_close,
+        connections: share(limits.connections),
+        balancers: config.proxy_protocol_from.clone(),
+        connections_per_address: limits.connections_per_address,
+        memory: share(limits.memory_mib * 1024 * 1024),
+        access: config.access_log,
+    })
+}
+
 /// Response bytes staged for a client before more wait in the exchange: four full records.
 pub const CLIENT_STAGE: usize = 64 * 1024;
 /// Request bytes queued in a stream above which the client is not read.
@@ -55,6 +148,8 @@ pub const STREAM_QUEUE: usize = 64 * 1024;
 pub const HELD_MAX: usize = 1024;
 /// Body bytes that a held request may keep.
 pub const HELD_BODY: usize = 64 * 1024;
+/// Body bytes of a request that are kept, so that another connector can be asked.
+pub const KEPT_BODY: usize = 16 * 1024;
 /// Input discarded after the last response, before the connection is cut.
 pub const DRAIN_BYTES: usize = 1024 * 1024;
 /// A request body above this is received in large buffers.

@@ -9,9 +9,8 @@
 //! | Closing | refusal sent → closed |
 
 use crate::ring::{SocketId, Verbs};
-use crate::wire::Field;
 use crate::wire::record::Outgoing;
-use crate::wire::relay::{Hello, OpenHead, Session, StreamId};
+use crate::wire::relay::{Hello, OpenFrame, Session, StreamId};
 use crate::wire::tls;
 use slab::Slab;
 use std::net::SocketAddr;
@@ -45,6 +44,8 @@ pub struct State {
     pub out: Option<Outgoing>,
     /// CN of the connector's certificate.
     pub certificate_name: String,
+    /// The connector's chain (DER, leaf first): judged again when a reload changes who may dial in.
+    pub chain: Vec<Vec<u8>>,
     pub hello: Option<Hello>,
     pub site: u32,
     pub connector: u32,
@@ -66,6 +67,13 @@ impl Link {
         }
     }
 
+    /// The connector drains and no stream is left here. Only this side can know it: it is who opens streams.
+    pub fn is_done(&self) -> bool {
+        self.state.phase == Phase::Ready
+            && self.session.peer_leaves()
+            && self.session.streams() == 0
+    }
+
     pub fn name(&self) -> &str {
         self.state
             .hello
@@ -74,12 +82,14 @@ impl Link {
     }
 }
 
-/// The ready links of one site on this shard.
+/// The links of one site on this shard that take new streams; one over which GOAWAY went is not here any more.
 #[derive(Default)]
 pub struct SiteLinks {
     /// Per connector: its index and its links' keys.
     connectors: Vec<(u32, Vec<usize>)>,
-    next: usize,
+    /// Per route: where the next turn begins among the connectors that published it. One for each route: with one for
+    /// all, two routes asked for in turn could each always meet the same connector.
+    turns: Vec<usize>,
 }
 
 impl SiteLinks {
@@ -101,9 +111,36 @@ impl SiteLinks {
         self.connectors.retain(|(_, links)| !links.is_empty());
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.connectors.is_empty()
+    fn of(&self, connector: u32) -> Option<&[usize]> {
+        let found = self
+            .connectors
+            .iter()
+            .find(|(index, _)| *index == connector);
+        found.map(|(_, links)| links.as_slice())
     }
+
+    fn turn(&self, route: u32) -> usize {
+        self.turns.get(route as usize).copied().unwrap_or(0)
+    }
+
+    fn set_turn(&mut self, route: u32, turn: usize) {
+        let route = route as usize;
+        if route >= self.turns.len() {
+            self.turns.resize(route + 1, 0);
+        }
+        self.turns[route] = turn;
+    }
+}
+
+/// Where a request may go.
+pub struct Wanted<'a> {
+    pub site: u32,
+    /// Index of its route in the site's table.
+    pub route: u32,
+    /// Those that published the route.
+    pub connectors: &'a [u32],
+    /// Not to this one.
+    pub except: Option<u32>,
 }
 
 /// What became of an attempt to open a stream.
@@ -116,48 +153,52 @@ pub enum Opened {
     /// Connectors that published the route are linked, and none takes another stream.
     Full,
     NoLink,
-    /// The head does not fit an OPEN frame.
-    TooLarge,
+}
+
+/// Some connector that is wanted has a link here.
+pub fn is_linked(wanted: &Wanted<'_>, cx: &Context) -> bool {
+    let linked = &cx.sites[wanted.site as usize].connectors;
+    linked.iter().any(|(connector, _)| {
+        Some(*connector) != wanted.except && wanted.connectors.contains(connector)
+    })
 }
 
 /// Opens a stream for `client` on the next connector that published the route: round-robin over connectors, then the
 /// least busy of its links.
 pub fn open(
-    site: u32,
-    published_by: &[u32],
+    wanted: &Wanted<'_>,
     client: usize,
-    head: &OpenHead<'_>,
-    fields: &mut dyn Iterator<Item = Field<'_>>,
+    frame: &mut OpenFrame,
     links: &mut Slab<Link>,
     cx: &mut Context,
 ) -> Opened {
-    let site_links = &mut cx.sites[site as usize];
-    let count = site_links.connectors.len();
+    let site_links = &mut cx.sites[wanted.site as usize];
+    let count = wanted.connectors.len();
+    let turn = site_links.turn(wanted.route);
     let mut any = false;
-    for turn in 0..count {
-        let at = (site_links.next + turn) % count;
-        let (connector, keys) = &site_links.connectors[at];
-        if !published_by.contains(connector) {
+    for step in 0..count {
+        let at = (turn + step) % count;
+        let connector = wanted.connectors[at];
+        if Some(connector) == wanted.except {
             continue;
         }
-        let quietest = keys
-            .iter()
-            .copied()
-            .min_by_key(|key| links.get(*key).map_or(u32::MAX, |l| l.session.streams()));
-        let Some((key, (session, out))) =
-            quietest.and_then(|key| Some((key, links.get_mut(key).and_then(Link::session)?)))
-        else {
+        let Some(keys) = site_links.of(connector) else {
             continue;
         };
         any = true;
-        if !session.can_open() {
+        let Some(key) = quietest(keys, links) else {
             continue;
-        }
-        let Some(stream) = session.open(client as u32, head, fields, out) else {
-            return Opened::TooLarge;
         };
-        let connector = *connector;
-        site_links.next = at + 1;
+        let Some((session, out)) = links.get_mut(key).and_then(Link::session) else {
+            continue;
+        };
+        let Some(stream) = session.open(client as u32, frame, out) else {
+            continue;
+        };
+        if wanted.except.is_none() {
+            // A retry takes no turn: else the next request would meet the connector that failed, each time.
+            site_links.set_turn(wanted.route, at + 1);
+        }
         cx.stats.streams_opened += 1;
         mark(links, key, cx);
         return Opened::On {
@@ -167,6 +208,15 @@ pub fn open(
         };
     }
     if any { Opened::Full } else { Opened::NoLink }
+}
+
+/// Of these links the one with the fewest streams that takes another.
+fn quietest(keys: &[usize], links: &Slab<Link>) -> Option<usize> {
+    let open = keys.iter().filter_map(|key| {
+        let session = &links.get(*key)?.session;
+        session.can_open().then_some((session.streams(), *key))
+    });
+    open.min().map(|(_, key)| key)
 }
 
 /// The link has something to send or may have a new deadline.

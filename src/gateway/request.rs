@@ -1,5 +1,7 @@
 //! A request's way in: head ▸ route ▸ auth ▸ relay, then its body.
 
+use crate::control::settings::Auth;
+use crate::control::snapshot::{ClientIdentity, Snapshot};
 use crate::ring::{Receive, Verbs};
 use crate::wire::http1::{self, Framing, RequestHead, ServerEvent};
 use crate::wire::relay::{Body, OpenHead, ResetCode};
@@ -11,10 +13,13 @@ use super::context::Context;
 use super::fault::Fault;
 use super::hold::{HeldRequest, Incoming};
 use super::plan::{HELD_BODY, HELD_MAX, LARGE_BODY, PIPELINED, STREAM_QUEUE};
-use super::relay::{self, Link};
+use super::relay::{self, Link, Wanted};
 use super::response::Orphan;
-use super::{auth, response, route};
+use super::{auth, response, retry, route};
 use crate::wire::path;
+
+/// Tokens that are no good, after which a connection ends: each one may cost a signature's verification.
+const BAD_TOKENS_MAX: u8 = 16;
 
 /// A fault and what to say of it.
 pub type Failure = (Fault, String);
@@ -47,6 +52,9 @@ pub fn plaintext<R: Verbs>(
             Err(refusal) => Err((Fault::of_status(refusal.status), refusal.why.into())),
         };
         if let Err((fault, detail)) = outcome {
+            if state.bad_tokens >= BAD_TOKENS_MAX {
+                http.close_after_response();
+            }
             let orphan = response::fail(http, state, fault, &detail, cx);
             cancel(orphan, links, cx);
         }
@@ -90,7 +98,7 @@ fn is_ours(name: &[u8]) -> bool {
 /// Notes what the exchange must know of the request, and begins it, or holds it for want of a link.
 fn first(
     head: &RequestHead<'_>,
-    state: &State,
+    state: &mut State,
     exchange: &mut Exchange,
     links: &mut Slab<Link>,
     cx: &mut Context,
@@ -101,8 +109,12 @@ fn first(
     exchange.line.put(head.target);
     exchange.request_done = head.framing == Framing::None;
     let incoming = Incoming::of(head);
+    retry::earn(cx);
     match begin(&incoming, state, exchange, links, cx) {
-        Err((Fault::NoConnector, _)) if cx.held.len() < HELD_MAX => {
+        Err((fault @ (Fault::NoConnector | Fault::TrustUnavailable), _))
+            if cx.held.len() < HELD_MAX =>
+        {
+            exchange.wants = fault;
             exchange.held = Some(Box::new(HeldRequest::new(&incoming)));
             cx.held.push_back((state.key, state.stamp));
             Ok(())
@@ -114,7 +126,7 @@ fn first(
 /// Routes, judges and opens: the exchange has a stream afterwards, or the fault says why not.
 fn begin(
     head: &Incoming<'_>,
-    state: &State,
+    state: &mut State,
     exchange: &mut Exchange,
     links: &mut Slab<Link>,
     cx: &mut Context,
@@ -130,15 +142,9 @@ fn begin(
     let mut scratch = Vec::new();
     let normal = path::normalise(head.target, &mut scratch)
         .map_err(|r| (Fault::BadRequest, r.why.to_owned()))?;
-    let route = route::admit(&snapshot, site, normal.path, head.method, head.framing)
+    let (index, route) = route::admit(&snapshot, site, normal.path, head.method, head.framing)
         .map_err(|fault| (fault, fault.explanation().to_owned()))?;
-    let entry = cx.judge.enter(
-        &snapshot,
-        site,
-        route.auth,
-        state.chain.as_deref(),
-        cx.unix_now,
-    )?;
+    let entry = enter(head, &snapshot, site, route.auth, state, exchange, cx)?;
     exchange.max_body = route.max_body;
     exchange.timeout =
         (route.timeout_ms > 0).then(|| std::time::Duration::from_millis(route.timeout_ms));
@@ -160,19 +166,23 @@ fn begin(
     };
     let forwarded = head.fields().filter(|field| !is_dropped(field.name));
     let mut fields = forwarded.chain(identity_fields(&entry, &state.address));
-    let opened = relay::open(
-        site,
-        &route.connectors,
-        state.key,
-        &open,
-        &mut fields,
-        links,
-        cx,
-    );
+    let fits = exchange.open.encode(&open, &mut fields);
     if let auth::Entry::Known(verdict) = &entry {
         exchange.client = Some(verdict.clone());
     }
-    match opened {
+    if !fits {
+        return Err((
+            Fault::HeadTooLarge,
+            "the head does not fit a relay frame".into(),
+        ));
+    }
+    let wanted = Wanted {
+        site,
+        route: index,
+        connectors: &route.connectors,
+        except: None,
+    };
+    match relay::open(&wanted, state.key, &mut exchange.open, links, cx) {
         relay::Opened::On {
             link,
             stream,
@@ -180,18 +190,58 @@ fn begin(
         } => {
             exchange.stream = Some((link, stream));
             exchange.connector = connector;
+            // A body is kept only where somebody else could take it.
+            let others = Wanted {
+                except: Some(connector),
+                ..wanted
+            };
+            exchange.whole = head.framing == Framing::None || relay::is_linked(&others, cx);
             Ok(())
         }
         relay::Opened::Full => Err((
             Fault::Overloaded,
             "every link of the site's connectors is at its stream limit".into(),
         )),
-        relay::Opened::TooLarge => Err((
-            Fault::HeadTooLarge,
-            "the head does not fit a relay frame".into(),
-        )),
         relay::Opened::NoLink => Err((Fault::NoConnector, Fault::NoConnector.explanation().into())),
     }
+}
+
+/// Stage `auth`. What is missing is asked for, and the request may wait for it.
+fn enter(
+    head: &Incoming<'_>,
+    snapshot: &Snapshot,
+    site: u32,
+    required: Auth,
+    state: &mut State,
+    exchange: &mut Exchange,
+    cx: &mut Context,
+) -> Result<auth::Entry, Failure> {
+    let bearer = match required {
+        Auth::Token | Auth::Any => auth::Bearer::of(head.fields()),
+        Auth::Certificate | Auth::None => auth::Bearer::Absent,
+    };
+    let shown = auth::Credentials {
+        chain: state.chain.as_deref(),
+        bearer,
+        last_token: &mut state.last_token,
+    };
+    let refused = match cx.judge.enter(snapshot, site, required, shown, cx.unix_now) {
+        Ok(entry) => return Ok(entry),
+        Err(refused) => refused,
+    };
+    exchange.challenge = refused.challenge;
+    let Some(missing) = refused.missing else {
+        let bad = refused.challenge == Some(auth::Challenge::InvalidToken);
+        state.bad_tokens = state.bad_tokens.saturating_add(u8::from(bad));
+        return Err((refused.fault, refused.detail));
+    };
+    let coming = missing.source.is_some_and(|source| cx.ask(&source));
+    if missing.stale_key && !coming {
+        exchange.challenge = Some(auth::Challenge::InvalidToken);
+        state.bad_tokens = state.bad_tokens.saturating_add(1);
+        return Err((Fault::Unauthenticated, refused.detail));
+    }
+    Err((refused.fault, refused.detail))
 }
 
 /// Path and query as they are forwarded: the client's own bytes where they were normal already.
@@ -226,17 +276,20 @@ fn identity_fields<'a>(
         name: name.as_bytes(),
         value: value.as_bytes(),
     };
-    let auth = if identity.is_some() {
-        "certificate"
-    } else {
-        "none"
-    };
+    let auth = identity.map_or("none", ClientIdentity::means);
     let known = identity.into_iter().flat_map(move |identity| {
-        [
-            field("Tidegate-Client-Id", &identity.client_id),
-            field("Tidegate-Device", &identity.device),
-            field("Tidegate-Cert-Hash", &identity.cert_hash),
-        ]
+        let optional = [
+            ("Tidegate-Device", identity.device.as_deref()),
+            ("Tidegate-User", identity.user.as_deref()),
+            ("Tidegate-Tenant", identity.tenant.as_deref()),
+            ("Tidegate-Cert-Hash", identity.cert_hash()),
+        ];
+        let known = optional
+            .into_iter()
+            .filter_map(move |(name, value)| value.map(|value| field(name, value)));
+        [field("Tidegate-Client-Id", &identity.client_id)]
+            .into_iter()
+            .chain(known)
     });
     [
         field("Tidegate-Auth", auth),
@@ -280,6 +333,7 @@ fn body<R: Verbs>(
         return Ok(());
     };
     session.send_data(stream, bytes, out);
+    retry::keep(exchange, bytes, cx);
     if session.queued(stream) > STREAM_QUEUE {
         exchange.paused = true;
         read(state, Receive::Paused, ring);
@@ -299,8 +353,13 @@ fn end<R: Verbs>(
     if let Some(exchange) = state.exchange.as_mut() {
         exchange.request_done = true;
         if let Some((link, stream)) = exchange.stream {
+            let mut trailers = trailers.filter(|f| !is_ours(f.name)).peekable();
+            if trailers.peek().is_some() {
+                // They are not kept.
+                retry::let_go(exchange, cx);
+            }
             if let Some((session, out)) = links.get_mut(link).and_then(Link::session) {
-                session.send_end(stream, &mut trailers.filter(|f| !is_ours(f.name)), out);
+                session.send_end(stream, &mut trailers, out);
             }
             relay::mark(links, link, cx);
         }
@@ -359,8 +418,9 @@ pub fn retry_held<R: Verbs>(
                     if let Some((session, out)) = links.get_mut(link).and_then(Link::session) {
                         if !held.early.is_empty() {
                             session.send_data(stream, &held.early, out);
+                            retry::keep(&mut exchange, &held.early, cx);
                         }
-                        if exchange.request_done && held.head().framing != Framing::None {
+                        if exchange.request_done {
                             session.send_end(stream, &mut std::iter::empty(), out);
                         }
                     }
@@ -370,7 +430,8 @@ pub fn retry_held<R: Verbs>(
                 cx.mark_client(state);
                 resume(client, ring);
             }
-            Err((Fault::NoConnector, _)) => {
+            Err((fault @ (Fault::NoConnector | Fault::TrustUnavailable), _)) => {
+                exchange.wants = fault;
                 exchange.held = Some(held);
                 state.exchange = Some(exchange);
                 cx.held.push_back((key, stamp));

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use super::client::{Client, Exchange, Phase, State};
 use super::context::Context;
-use super::fault::{self, Fault, Who};
+use super::fault::{self, Fault, Loss, Who};
 use super::plan::CLIENT_STAGE;
 use super::relay::Link;
-use super::request;
+use super::{request, retry};
 
 /// A stream whose request is over on the client's side and not on the relay's: the caller resets it.
 pub type Orphan = Option<(usize, StreamId)>;
@@ -32,15 +32,23 @@ fn is_dropped(name: &[u8], body: Body) -> bool {
 }
 
 /// A response head, interim or final.
-pub fn head(client: &mut Client, stream: StreamId, head: &ResponseHead<'_>, cx: &mut Context) {
+pub fn head(
+    client: &mut Client,
+    link: usize,
+    stream: StreamId,
+    head: &ResponseHead<'_>,
+    cx: &mut Context,
+) {
     let Client { http, state, .. } = client;
     let Some(exchange) = state
         .exchange
         .as_mut()
-        .filter(|exchange| exchange.is_on(stream))
+        .filter(|exchange| exchange.is_on(link, stream))
     else {
         return;
     };
+    exchange.begun = true;
+    retry::let_go(exchange, cx);
     let out = state.out.get_or_insert_with(|| cx.outgoing(state.layout));
     let id = exchange.id;
     let ours = Field {
@@ -64,12 +72,18 @@ pub fn head(client: &mut Client, stream: StreamId, head: &ResponseHead<'_>, cx: 
 }
 
 /// Body bytes of a response. Gives back how many are done with: credit for the stream.
-pub fn data(client: &mut Client, stream: StreamId, bytes: &[u8], cx: &mut Context) -> usize {
+pub fn data(
+    client: &mut Client,
+    link: usize,
+    stream: StreamId,
+    bytes: &[u8],
+    cx: &mut Context,
+) -> usize {
     let Client { http, state, .. } = client;
     let Some(exchange) = state
         .exchange
         .as_mut()
-        .filter(|exchange| exchange.is_on(stream))
+        .filter(|exchange| exchange.is_on(link, stream))
     else {
         return bytes.len();
     };
@@ -130,6 +144,7 @@ pub fn refill(client: &mut Client, links: &mut Slab<Link>, cx: &mut Context) {
 /// END of the response: at once, or behind the bytes that wait.
 pub fn end(
     client: &mut Client,
+    link: usize,
     stream: StreamId,
     trailers: &mut dyn Iterator<Item = Field<'_>>,
     cx: &mut Context,
@@ -138,7 +153,7 @@ pub fn end(
         .state
         .exchange
         .as_mut()
-        .filter(|exchange| exchange.is_on(stream))?;
+        .filter(|exchange| exchange.is_on(link, stream))?;
     if exchange.backlog() > 0 {
         exchange.end = Some(
             trailers
@@ -186,12 +201,28 @@ fn after_response(http: &http1::Server, state: &mut State, cx: &mut Context) {
     cx.mark_client(state);
 }
 
-/// The stream was reset by the connector, or its link was lost: nothing may be sent on it any more.
-pub fn reset(client: &mut Client, fault: Fault, detail: &str, cx: &mut Context) {
+/// The stream was reset by the connector, or its link was lost: nothing may be sent on it any more. The request is
+/// answered with the loss, or waits for [`retry::again`].
+pub fn reset(
+    client: &mut Client,
+    link: usize,
+    stream: StreamId,
+    loss: Loss,
+    detail: &str,
+    cx: &mut Context,
+) {
     let Client { http, state, .. } = client;
-    if let Some(exchange) = state.exchange.as_mut() {
-        exchange.stream = None;
-        let _none = fail(http, state, fault, detail, cx);
+    let Some(mut exchange) = state
+        .exchange
+        .take_if(|exchange| exchange.is_on(link, stream))
+    else {
+        return;
+    };
+    exchange.stream = None;
+    let lost = retry::take(state, &exchange, loss, detail, cx);
+    state.exchange = Some(exchange);
+    if !lost {
+        let _none = fail(http, state, loss.fault, detail, cx);
         cx.mark_client(state);
     }
 }
@@ -240,6 +271,13 @@ pub fn fail(
         name: b"Retry-After",
         value: &retry,
     });
+    let challenge = exchange
+        .challenge
+        .filter(|_| row.status == 401)
+        .map(|challenge| Field {
+            name: b"WWW-Authenticate",
+            value: challenge.value().as_bytes(),
+        });
     if row.close {
         http.close_after_response();
     }
@@ -251,7 +289,7 @@ pub fn fail(
         out,
         row.status,
         row.reason.as_bytes(),
-        fields.into_iter().chain(retry_after),
+        fields.into_iter().chain(retry_after).chain(challenge),
         Framing::Length(body.len() as u64),
     );
     if !http.is_head_request() {

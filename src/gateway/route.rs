@@ -63,26 +63,26 @@ fn without_port(host: &[u8]) -> &[u8] {
     }
 }
 
-/// The route of a normalised path, with what the request may not be.
+/// The route of a normalised path and its index, or what is wrong with the request.
 pub fn admit<'s>(
     snapshot: &'s Snapshot,
     site: u32,
     path: &[u8],
     method: &[u8],
     framing: Framing,
-) -> Result<&'s Route, Fault> {
+) -> Result<(u32, &'s Route), Fault> {
     let site = &snapshot.sites[site as usize];
     if !site.published {
         return Err(Fault::NoConnector);
     }
-    let (_, route) = site.routes.find(path).ok_or(Fault::NotPublished)?;
+    let (index, route) = site.routes.find(path).ok_or(Fault::NotPublished)?;
     if !route.allows_method(method) {
         return Err(Fault::MethodNotAllowed);
     }
     if matches!(framing, Framing::Length(n) if n > route.max_body) {
         return Err(Fault::BodyTooLarge);
     }
-    Ok(route)
+    Ok((index, route))
 }
 
 #[cfg(test)]

@@ -1,35 +1,32 @@
 //! One gateway process: config to plan, shards, the control thread, admin, signals.
 
 use crate::control::certificates::expiry::Expiry;
-use crate::control::certificates::{clients_config, relay_config};
-use crate::control::config::{self, AccessLog, GatewayConfig};
+use crate::control::config::{self, GatewayConfig};
+use crate::control::fetch::Fetches;
 use crate::control::publication::Published;
 use crate::control::snapshot::{Registry, Snapshot};
 use crate::observe::access;
 use crate::observe::metrics::{Gauge, ShardStats};
-use crate::observe::process;
+use crate::observe::process::{self, Reloaded};
 use crate::ring::uring::Ring;
 use crate::ring::{ListenOptions, Verbs};
 use crate::shard::fleet;
 use crate::shard::mesh::Sender;
-use crate::wire::http1;
 use crate::wire::relay::Incarnations;
-use crate::wire::tls;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use super::context::Context;
-use super::links::{Publication, Shared};
-use super::plan::{Plan, Timeouts};
+use super::control::{Control, ORDERS, Order};
+use super::links::Shared;
+use super::plan::{self, Plan, Secrets};
 use super::shard::{Gateway, Message};
 
 /// Messages that may wait for a shard.
 const MESH_QUEUE: usize = 4096;
-/// Settings documents that may wait for the control thread.
-const PUBLICATIONS: usize = 256;
 /// How long SIGTERM lets requests finish.
 const DRAIN: Duration = Duration::from_secs(20);
 /// TCP_USER_TIMEOUT of clients and of links.
@@ -37,78 +34,37 @@ const CLIENT_USER_TIMEOUT: Duration = Duration::from_secs(60);
 const LINK_USER_TIMEOUT: Duration = Duration::from_secs(15);
 /// Connections that the kernel queues for a shard's listener.
 const BACKLOG: u32 = 4096;
+/// How long a reload may take before its caller is told that it has no answer.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(10);
 
 /// `tidegate gateway --config FILE`: runs until SIGTERM or SIGINT.
 pub fn run(path: &Path) -> ExitCode {
     process::run("gateway", || {
         let config = process::resolve(config::load_gateway(path))?;
-        serve(&config)
+        serve(path, &config)
     })
 }
 
-/// Builds what all shards share.
+/// The plan of a config at start.
 pub fn plan(config: &GatewayConfig) -> Result<Plan, String> {
-    let verifier = Arc::new(tls::verifier::PossessionOnly::new());
-    let mut server_tls = clients_config(
-        &config.tls,
-        &config.sni,
-        config.ticket_keys.as_deref(),
-        verifier,
-    )?;
-    tls::prepare_server_config(&mut server_tls);
-    let mut relay_tls = relay_config(&config.tls, &config.connector_ca)?;
-    tls::prepare_server_config(&mut relay_tls);
-    let limits = &config.limits;
-    let share = |n: usize| n.div_ceil(config.shards.max(1));
-    Ok(Plan {
-        instance: config.instance,
-        boot_id: fastrand::u128(..),
-        shards: u16::try_from(config.shards).map_err(|_| "too many shards")?,
-        server_tls: Arc::new(server_tls),
-        relay_tls: Arc::new(relay_tls),
-        site_names: config.sites.iter().map(|site| site.name.clone()).collect(),
-        site_connectors: config
-            .sites
-            .iter()
-            .map(|site| site.connectors.clone())
-            .collect(),
-        http: http1::Limits {
-            head_bytes: limits.head_kib * 1024,
-            header_count: limits.headers,
-            trailer_bytes: 16 * 1024,
-        },
-        timeouts: Timeouts {
-            head: Duration::from_secs(limits.head_seconds),
-            body_idle: Duration::from_secs(limits.body_idle_seconds),
-            idle: Duration::from_secs(limits.idle_seconds),
-            hold: Duration::from_secs(2),
-            close: Duration::from_secs(10),
-            drain: Duration::from_secs(2),
-            grace: Duration::from_secs(5),
-        },
-        half_close: limits.half_close,
-        connections: share(limits.connections),
-        balancers: config.proxy_protocol_from.clone(),
-        connections_per_address: limits.connections_per_address,
-        memory: share(limits.memory_mib * 1024 * 1024),
-        access: config.access_log,
-    })
+    plan::build(config, &config.sites, &Secrets::new()?, fastrand::u128(..))
 }
 
-fn serve(config: &GatewayConfig) -> Result<(), String> {
-    let plan = Arc::new(plan(config)?);
+fn serve(file: &Path, config: &GatewayConfig) -> Result<(), String> {
+    let secrets = Secrets::new()?;
+    let plan = plan::build(config, &config.sites, &secrets, fastrand::u128(..))?;
+    let plan = Arc::new(plan);
     let admin = process::bind_admin(config.admin)?;
     let registry = Registry::new(&config.sites);
     let published = Arc::new(Published::from_arc(registry.current()));
     let registry = Arc::new(Mutex::new(registry));
-    let (control, publications) = mpsc::sync_channel(PUBLICATIONS);
-    let (access, _access_writer) = match config.access_log {
-        AccessLog::Off => (None, None),
-        _ => {
-            let (sender, writer) = access::to_stdout().map_err(|e| format!("access log: {e}"))?;
-            (Some(sender), Some(writer))
-        }
-    };
+    let (orders, waiting) = mpsc::sync_channel(ORDERS);
+    let fetched = orders.clone();
+    let fetches = Fetches::start(config.fetch.clone(), move |result| {
+        let _ = fetched.send(Order::Fetched(result));
+    })?;
+    // Also while it is off: a reload may turn it on.
+    let (access, _access_writer) = access::to_stdout().map_err(|e| format!("access log: {e}"))?;
     let incarnations = Arc::new(Mutex::new(Incarnations::new()));
 
     let fleet = {
@@ -118,7 +74,7 @@ fn serve(config: &GatewayConfig) -> Result<(), String> {
             config.clone(),
             registry.clone(),
         );
-        let access = access.clone();
+        let (access, control, fetches) = (access.clone(), orders.clone(), fetches.clone());
         fleet::start(
             "gateway",
             usize::from(plan.shards),
@@ -135,8 +91,8 @@ fn serve(config: &GatewayConfig) -> Result<(), String> {
                             .map_or(u32::MAX, |mut registry| registry.connector_index(id))
                     }),
                 });
-                let (index, access) = (start.index as u16, access.clone());
-                let cx = Context::new(
+                let (index, access) = (start.index as u16, Some(access.clone()));
+                let mut cx = Context::new(
                     plan.clone(),
                     index,
                     ring.now(),
@@ -144,6 +100,7 @@ fn serve(config: &GatewayConfig) -> Result<(), String> {
                     access,
                     fastrand::u64(..),
                 );
+                cx.fetches = Some(fetches.clone());
                 let mut gateway = Gateway::new(cx, shared, start.receiver);
                 listen(ring, &config, &mut gateway)?;
                 Ok(gateway)
@@ -151,20 +108,19 @@ fn serve(config: &GatewayConfig) -> Result<(), String> {
         )?
     };
     let shards = fleet.senders.clone();
-    let judged = (
-        registry.clone(),
-        published.clone(),
-        plan.clone(),
-        shards.clone(),
-    );
+    let control = Control {
+        file: file.to_path_buf(),
+        config: config.clone(),
+        secrets,
+        plan: plan.clone(),
+        registry,
+        published: published.clone(),
+        shards: shards.clone(),
+        fetches: fetches.clone(),
+    };
     std::thread::Builder::new()
         .name("control".into())
-        .spawn(move || {
-            let (registry, published, plan, shards) = judged;
-            for publication in publications {
-                judge(publication, &registry, &published, &plan, &shards);
-            }
-        })
+        .spawn(move || control.run(&waiting))
         .map_err(|e| format!("no thread for the control plane: {e}"))?;
 
     tracing::info!(
@@ -174,7 +130,10 @@ fn serve(config: &GatewayConfig) -> Result<(), String> {
     let source = Arc::new(Source {
         shards: shards.clone(),
         published,
-        expiry: Expiry::of_file(&config.tls.certificate).unwrap_or_default(),
+        fetches,
+        orders,
+        expiry: Mutex::new(ends(config)),
+        file: file.to_path_buf(),
     });
     process::admin_until_signal(admin, source)?;
     tracing::info!(seconds = DRAIN.as_secs(), "draining");
@@ -211,63 +170,24 @@ fn listen(ring: &mut Ring, config: &GatewayConfig, gateway: &mut Gateway) -> Res
     Ok(())
 }
 
-/// The control thread's work: judges settings, makes the snapshot, tells the shards and the connector.
-pub fn judge(
-    publication: Publication,
-    registry: &Mutex<Registry>,
-    published: &Published<Snapshot>,
-    plan: &Plan,
-    shards: &[Sender<Message>],
-) {
-    let Publication {
-        site,
-        connector,
-        hash,
-        document,
-        reply_to,
-    } = publication;
-    let site = &plan.site_names[site as usize];
-    let Ok(mut registry) = registry.lock() else {
-        return;
-    };
-    let outcome = registry.publish(site, &connector, hash, &document);
-    drop(registry);
-    let (accepted, text) = match outcome {
-        Ok(snapshot) => {
-            tracing::info!(
-                site,
-                connector,
-                snapshot = snapshot.number,
-                "settings accepted"
-            );
-            published.set(snapshot);
-            for shard in shards {
-                let _ = shard.send(Message::Snapshot);
-            }
-            (true, String::new())
-        }
-        Err(why) => {
-            tracing::error!(site, connector, reason = why, "settings refused");
-            (false, why)
-        }
-    };
-    let (shard, link, stamp) = reply_to;
-    if let Some(shard) = shards.get(usize::from(shard)) {
-        let _ = shard.send(Message::Published {
-            link,
-            stamp,
-            hash,
-            accepted,
-            text,
-        });
-    }
+/// The ends of all certificates that the file names.
+fn ends(config: &GatewayConfig) -> Vec<Expiry> {
+    let sni = config.sni.iter().map(|(_, files)| &files.certificate);
+    [&config.tls.certificate, &config.connector_ca]
+        .into_iter()
+        .chain(sni)
+        .flat_map(|file| Expiry::of_file(file).unwrap_or_default())
+        .collect()
 }
 
 /// What admin shows of a gateway.
 struct Source {
     shards: Vec<Sender<Message>>,
     published: Arc<Published<Snapshot>>,
-    expiry: Vec<Expiry>,
+    fetches: Arc<Fetches>,
+    orders: mpsc::SyncSender<Order>,
+    expiry: Mutex<Vec<Expiry>>,
+    file: PathBuf,
 }
 
 impl process::Source for Source {
@@ -287,15 +207,60 @@ impl process::Source for Source {
     }
 
     fn gauges(&self) -> Vec<Gauge> {
-        let sites = &self.published.get().sites;
-        let published = sites.iter().map(|site| Gauge {
-            name: "tidegate_site_published",
-            help: "1 when the site has settings.",
-            labels: vec![("site", site.name.clone())],
-            value: if site.published { 1.0 } else { 0.0 },
+        let snapshot = self.published.get();
+        let named = || snapshot.sites.iter().filter(|site| !site.name.is_empty());
+        let site = |name, help, site: &str, value| Gauge {
+            name,
+            help,
+            labels: vec![("site", site.to_owned())],
+            value,
+        };
+        let published = named().map(|s| {
+            let value = if s.published { 1.0 } else { 0.0 };
+            site(
+                "tidegate_site_published",
+                "1 when the site has settings.",
+                &s.name,
+                value,
+            )
         });
+        let revisions = named().map(|s| {
+            let help = "Revision of the site's settings in force.";
+            site("tidegate_site_revision", help, &s.name, s.revision as f64)
+        });
+        let lists = named().flat_map(|site| {
+            site.trust.revocation_lists().iter().map(|list| Gauge {
+                name: "tidegate_crl_next_update_seconds",
+                help: "When a revocation list in force is out of date, in seconds since 1970.",
+                labels: vec![("site", site.name.clone()), ("issuer", list.issuer.clone())],
+                value: list.next_update() as f64,
+            })
+        });
+        let ends = self
+            .expiry
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         published
-            .chain(self.expiry.iter().map(Gauge::certificate_expiry))
+            .chain(revisions)
+            .chain(lists)
+            .chain(self.fetches.gauges())
+            .chain(ends.iter().map(Gauge::certificate_expiry))
             .collect()
+    }
+
+    fn reload(&self) -> Reloaded {
+        let (reply, answer) = mpsc::sync_channel(1);
+        if self.orders.try_send(Order::Reload(reply)).is_err() {
+            return Reloaded::Refused(vec!["the control thread is busy: try again".into()]);
+        }
+        let Ok(reloaded) = answer.recv_timeout(RELOAD_PATIENCE) else {
+            return Reloaded::Refused(vec!["the control thread does not answer".into()]);
+        };
+        if let (Reloaded::Done(_), Ok((config, _))) = (&reloaded, config::load_gateway(&self.file))
+        {
+            *self.expiry.lock().unwrap_or_else(PoisonError::into_inner) = ends(&config);
+        }
+        reloaded
     }
 }

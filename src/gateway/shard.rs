@@ -13,6 +13,7 @@ use super::balancer::Balancers;
 use super::client::{Client, Phase};
 use super::context::Context;
 use super::links::{Moving, Shared};
+use super::plan::Plan;
 use super::relay::{self, Link};
 use super::request;
 
@@ -20,6 +21,8 @@ use super::request;
 pub enum Message {
     /// A newer snapshot is there to be read.
     Snapshot,
+    /// The config file was read again.
+    Plan(Arc<Plan>),
     /// A link that another shard accepted and that belongs here.
     Adopt(Box<Moving>),
     /// The control plane's verdict on settings that came over a link of this shard.
@@ -71,6 +74,8 @@ pub struct Gateway {
     pub(super) finished: bool,
     /// Once a second: pressure, wall clock.
     pub(super) next_tick: Instant,
+    /// Someone may have been denied: clients from this key on are still to be looked at.
+    pub(super) recheck: Option<usize>,
 }
 
 impl Gateway {
@@ -88,6 +93,7 @@ impl Gateway {
             draining: None,
             finished: false,
             next_tick,
+            recheck: None,
         }
     }
 
@@ -120,6 +126,7 @@ impl Gateway {
         match message {
             // Read before the messages were.
             Message::Snapshot => {}
+            Message::Plan(plan) => self.replan(ring, plan),
             Message::Adopt(moving) => self.adopt(ring, *moving),
             Message::Published {
                 link,
@@ -140,11 +147,10 @@ impl Gateway {
                 }
             }
             Message::Retire { link, stamp } => {
-                if self
-                    .links
-                    .get(link)
-                    .is_some_and(|link| link.state.stamp == stamp)
-                {
+                // A link that said GOAWAY is an earlier process's that ends in order: its streams finish beside the
+                // newer links, and it is closed with the last of them.
+                let stands = |link: &Link| link.state.stamp == stamp && !link.session.peer_leaves();
+                if self.links.get(link).is_some_and(stands) {
                     self.drop_link(ring, link, "replaced by a newer link of the same connector");
                 }
             }
@@ -161,7 +167,8 @@ impl Gateway {
                     .filter(|(_, c)| c.state.exchange.is_some())
                     .count() as u64;
                 self.cx.stats.requests_held = self.cx.held.len() as u64;
-                self.cx.stats.memory_charged = (self.cx.buffered + ring.stalled_bytes()) as u64;
+                self.cx.count_judgements();
+                self.cx.stats.memory_charged = self.charged(ring) as u64;
                 let _ = reply.try_send(self.cx.stats.clone());
             }
             Message::Drain(deadline) => self.drain(ring, deadline),
@@ -174,10 +181,11 @@ impl Gateway {
             ring.stop_listening(listener);
         }
         let left = deadline.saturating_duration_since(self.cx.now);
-        for (_, link) in &mut self.links {
+        for (key, link) in &mut self.links {
             let spread = Duration::from_millis(self.cx.random.u64(0..1000));
             if let Some((session, out)) = link.session() {
                 session.send_go_away(left, spread, out);
+                self.cx.sites[link.state.site as usize].remove(key);
             }
             self.cx.mark_link(&mut link.state);
         }
@@ -197,7 +205,7 @@ impl Gateway {
         }
         self.next_tick = self.cx.now + Duration::from_secs(1);
         self.cx.read_wall_clock();
-        let held = self.cx.buffered + ring.stalled_bytes();
+        let held = self.charged(ring);
         let pressure = held > self.cx.plan.memory / 5 * 4;
         if pressure != self.cx.pressure {
             self.cx.pressure = pressure;
@@ -209,6 +217,11 @@ impl Gateway {
         if held > self.cx.plan.memory {
             self.shed(ring);
         }
+    }
+
+    /// Bytes that count against the memory cap.
+    fn charged<R: Verbs>(&self, ring: &R) -> usize {
+        self.cx.buffered + self.cx.retries.kept + ring.stalled_bytes()
     }
 
     /// Over the cap: the clients that have not read for longest lose their streams, until a tenth is free.
@@ -306,15 +319,17 @@ impl<R: Verbs> Service<R> for Gateway {
     fn end_turn(&mut self, ring: &mut R) {
         self.cx.now = ring.now();
         self.tick(ring);
-        if self.cx.refresh_snapshot() {
+        let newer = self.refresh_snapshot();
+        while let Some(message) = self.mesh.receive() {
+            self.message(ring, message);
+        }
+        if newer {
             let Gateway {
                 clients, links, cx, ..
             } = self;
             request::retry_held(clients, links, cx, ring);
         }
-        while let Some(message) = self.mesh.receive() {
-            self.message(ring, message);
-        }
+        self.recheck(ring);
         while let Some(token) = self.cx.wheel.pop(self.cx.now) {
             let key = (token & ((1 << 31) - 1)) as usize;
             let stamp = (token >> 31) as u32;
@@ -359,8 +374,9 @@ impl<R: Verbs> Service<R> for Gateway {
         let wheel = self.cx.wheel.next_deadline();
         let drain = self.draining;
         // The once-a-second tick matters only while something is open: an idle shard sleeps.
-        let tick = (self.cx.buffered > 0).then_some(self.next_tick);
-        [wheel, drain, tick].into_iter().flatten().min()
+        let tick = (self.cx.buffered + self.cx.retries.kept > 0).then_some(self.next_tick);
+        let recheck = self.recheck.map(|_| self.cx.now);
+        [wheel, drain, tick, recheck].into_iter().flatten().min()
     }
 
     fn is_finished(&self) -> bool {

@@ -1,13 +1,15 @@
-//! The admin listener: `GET /metrics`, `/healthz`, `/readyz`. Plain HTTP, for loopback.
+//! The admin listener: `GET /metrics`, `/healthz`, `/readyz`, `POST /reload`. Plain HTTP, for loopback.
 //!
-//! It only reads. Numbers are collected on request, off the runtime's threads and with a deadline, so that a shard that
+//! It reads, and takes orders that change nothing which its caller could choose: a reload reads the process's own file.
+//! A web page cannot give them: whatever carries an `Origin` is refused. Numbers are collected on request, off the runtime's threads and with a deadline, so that a shard that
 //! hangs shows as an error here and not as a hung scrape.
 
 use super::metrics::{Gauge, ShardStats, render};
+use super::process::Reloaded;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::json;
 use std::future::Future;
@@ -30,6 +32,8 @@ pub const MAX_CONNECTIONS: usize = 64;
 pub const MAX_LIFE: Duration = Duration::from_secs(120);
 /// Collections at once: a second one while a shard hangs answers 503 at once.
 const MAX_COLLECTIONS: usize = 4;
+/// A reload reads certificates and waits for the control thread, and a connector's for its gateways' verdicts.
+pub const RELOAD_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Where the numbers come from. The calls may block; they run on the runtime's blocking threads.
 pub trait AdminSource: Send + Sync + 'static {
@@ -40,6 +44,10 @@ pub trait AdminSource: Send + Sync + 'static {
     /// What is no shard's: certificates' ends, versions.
     fn gauges(&self) -> Vec<Gauge> {
         Vec::new()
+    }
+    /// Reads the config file again.
+    fn reload(&self) -> Reloaded {
+        Reloaded::Refused(vec!["this process cannot reload".into()])
     }
 }
 
@@ -62,6 +70,7 @@ pub fn router(source: Arc<dyn AdminSource>) -> Router {
             get(|| async { Json(json!({ "status": "ok" })) }),
         )
         .route("/readyz", get(ready))
+        .route("/reload", post(reload))
         .with_state(admin)
 }
 
@@ -165,6 +174,7 @@ impl Admin {
     /// no more than [`MAX_COLLECTIONS`] threads ever hang.
     async fn ask<T: Send + 'static>(
         &self,
+        patience: Duration,
         call: impl FnOnce(&dyn AdminSource) -> T + Send + 'static,
     ) -> Result<T, &'static str> {
         let permit = self
@@ -178,7 +188,7 @@ impl Admin {
             drop(permit);
             answer
         });
-        match tokio::time::timeout(COLLECT_TIMEOUT, task).await {
+        match tokio::time::timeout(patience, task).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(_)) => Err("the collection failed"),
             Err(_) => Err("a shard did not answer in time"),
@@ -188,7 +198,9 @@ impl Admin {
 
 async fn metrics(State(admin): State<Admin>) -> Response {
     match admin
-        .ask(|source| render(&source.collect(), &source.gauges()))
+        .ask(COLLECT_TIMEOUT, |source| {
+            render(&source.collect(), &source.gauges())
+        })
         .await
     {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
@@ -197,11 +209,31 @@ async fn metrics(State(admin): State<Admin>) -> Response {
 }
 
 async fn ready(State(admin): State<Admin>) -> Response {
-    match admin.ask(|source| source.ready()).await {
+    match admin.ask(COLLECT_TIMEOUT, |source| source.ready()).await {
         Ok(Ok(())) => Json(json!({ "ready": true })).into_response(),
         Ok(Err(reasons)) => unavailable(reasons),
         Err(why) => unavailable(vec![why.to_string()]),
     }
+}
+
+/// `200 {"reloaded": true, "notes": […]}`, or 422 with `"errors"` and nothing changed.
+async fn reload(State(admin): State<Admin>, headers: HeaderMap) -> Response {
+    if headers.contains_key(header::ORIGIN) {
+        let body = Json(json!({ "reloaded": false, "errors": ["not from a web page"] }));
+        return (StatusCode::FORBIDDEN, body).into_response();
+    }
+    let (status, body) = match admin.ask(RELOAD_TIMEOUT, |source| source.reload()).await {
+        Ok(Reloaded::Done(notes)) => (StatusCode::OK, json!({ "reloaded": true, "notes": notes })),
+        Ok(Reloaded::Refused(errors)) => {
+            let body = json!({ "reloaded": false, "errors": errors });
+            (StatusCode::UNPROCESSABLE_ENTITY, body)
+        }
+        Err(why) => {
+            let body = json!({ "reloaded": false, "errors": [why] });
+            (StatusCode::SERVICE_UNAVAILABLE, body)
+        }
+    };
+    (status, Json(body)).into_response()
 }
 
 fn unavailable(reasons: Vec<String>) -> Response {

@@ -105,11 +105,23 @@ stats! {
     counter "tidegate_requests_retried_total" "Requests sent again to another connector." [
         requests_retried ""
     ]
+    counter "tidegate_retries_withheld_total" "Requests not sent again because a tenth of the traffic had been." [
+        retries_withheld ""
+    ]
     counter "tidegate_auth_total" "Judgements of client certificates, by result; cached: no judgement was needed." [
         auth_accepted r#"result="accepted""#
         auth_rejected r#"result="rejected""#
         auth_revoked r#"result="revoked""#
         auth_cached r#"result="cached""#
+    ]
+    counter "tidegate_tokens_total" "Judgements of clients' tokens, by result; cached: no judgement was needed." [
+        tokens_accepted r#"result="accepted""#
+        tokens_rejected r#"result="rejected""#
+        tokens_revoked r#"result="revoked""#
+        tokens_cached r#"result="cached""#
+    ]
+    counter "tidegate_requests_revoked_total" "Requests cut in their course because their client was denied." [
+        requests_revoked ""
     ]
     counter "tidegate_bytes_total" "Bytes by peer and direction, TLS included." [
         client_bytes_in r#"peer="client",direction="in""#

@@ -61,6 +61,22 @@ pub trait Source: Send + Sync + 'static {
     /// Whether requests can be served; else why not.
     fn ready(&self, stats: &[ShardStats]) -> Result<(), Vec<String>>;
     fn gauges(&self) -> Vec<Gauge>;
+    /// Reads the config file again; blocks until that is done.
+    fn reload(&self) -> Reloaded;
+}
+
+/// What a reload came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reloaded {
+    /// The new file is in force; warnings, and what the caller should know.
+    Done(Vec<String>),
+    /// Nothing changed; why.
+    Refused(Vec<String>),
+}
+
+/// Complaints as lines.
+pub fn lines(complaints: &[Complaint]) -> Vec<String> {
+    complaints.iter().map(Complaint::to_string).collect()
 }
 
 struct Admin<S>(Arc<S>);
@@ -88,6 +104,20 @@ impl<S: Source> AdminSource for Admin<S> {
     fn gauges(&self) -> Vec<Gauge> {
         self.0.gauges()
     }
+
+    fn reload(&self) -> Reloaded {
+        reload(&*self.0)
+    }
+}
+
+/// Reloads, and logs what came of it.
+fn reload(source: &impl Source) -> Reloaded {
+    let reloaded = source.reload();
+    match &reloaded {
+        Reloaded::Done(notes) => tracing::info!(?notes, "reloaded"),
+        Reloaded::Refused(why) => tracing::error!(?why, "not reloaded: nothing changed"),
+    }
+    reloaded
 }
 
 /// Binds the admin listener, before anything is started that would have to be taken back.
@@ -95,11 +125,12 @@ pub fn bind_admin(address: Option<SocketAddr>) -> Result<Option<TcpListener>, St
     address.map(admin::bind).transpose()
 }
 
-/// Serves admin until SIGTERM or SIGINT.
+/// Serves admin until SIGTERM or SIGINT; SIGHUP reloads.
 pub fn admin_until_signal(
     listener: Option<TcpListener>,
     source: Arc<impl Source>,
 ) -> Result<(), String> {
+    let reloads = source.clone();
     let _admin = listener
         .map(|listener| admin::start(listener, Arc::new(Admin(source))))
         .transpose()?;
@@ -111,10 +142,18 @@ pub fn admin_until_signal(
         let mut terminate =
             tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
                 .map_err(|error| format!("SIGTERM: {error}"))?;
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = tokio::signal::ctrl_c() => {}
+        let mut hang_up = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())
+            .map_err(|error| format!("SIGHUP: {error}"))?;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return Ok(()),
+                _ = tokio::signal::ctrl_c() => return Ok(()),
+                Some(()) = hang_up.recv() => {
+                    let source = reloads.clone();
+                    // On a thread that may block; a second signal waits for the first.
+                    let _ = tokio::task::spawn_blocking(move || reload(&*source)).await;
+                }
+            }
         }
-        Ok(())
     })
 }

@@ -1,6 +1,6 @@
 //! `[[preset]] name = "configmgr"`: what clients of Configuration Manager ask for passes byte for byte, the rest stays out.
 
-use crate::harness::lab::check;
+use crate::harness::lab::{check, tidegate};
 use crate::harness::upstream::What;
 use crate::harness::{Answer, Curl, Lab, Tls};
 use std::fs;
@@ -130,6 +130,86 @@ fn who_asks_is_judged_by_the_side() {
     let other = path.replace("Mutual", "Server");
     ask(&lab, &other, &[]).assert_problem(404, "not_published");
     assert_eq!(lab.upstream.count(".sms_aut"), 1);
+}
+
+/// The site's own tokens open the other side, and that one alone.
+#[test]
+fn tokens_have_their_side() {
+    let mut lab = Lab::plan().connector(PRESET).without_connector().start();
+    let dir = lab.dir().display().to_string();
+    let token = |arguments: &[&str]| {
+        let output = tidegate()
+            .arg("token")
+            .args(arguments)
+            .args(["--dir", &dir])
+            .output();
+        let output = output.expect("tidegate token");
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    };
+    token(&["init"]);
+    let bearer = format!(
+        "Authorization: Bearer {}",
+        token(&["issue", "--client", "pc-7"])
+    );
+    let accepting = (
+        "revision = 1\n",
+        "revision = 1\ntokens = [\"site-tokens.jwks\"]\n",
+    );
+    lab.rewrite("connector.toml", "connector.toml", &[accepting]);
+    lab.spawn_connector();
+    lab.wait_connector();
+    let server = MUTUAL.replace("Mutual", "Server");
+    let ask = |path: &str, field: &[&str]| Curl::new(&lab, path).args(field).answer();
+    let with = ["-H", &*bearer];
+    for path in [
+        "/ccm_system_tokenauth/request/x",
+        "/SMS_MP_TokenAuth/.sms_aut",
+        "/CCM_STS",
+        "/CCM_Client/ccmsetup.cab",
+    ] {
+        let path_here = format!("{server}{path}");
+        let method = if path.contains("request") {
+            "CCM_POST"
+        } else {
+            "GET"
+        };
+        let answer = ask(&path_here, &["-X", method, "-H", &bearer]);
+        assert_eq!(
+            (answer.status, answer.text().as_str()),
+            (200, path),
+            "{path}"
+        );
+        ask(&path_here, &["-X", method]).assert_problem(401, "unauthenticated");
+        let others = ask(&format!("{MUTUAL}{path}"), &["-X", method, "-H", &bearer]);
+        assert!(
+            matches!(others.status, 401 | 404),
+            "{path}: {}",
+            others.head
+        );
+    }
+    for name in [
+        "ApiRemoting30",
+        "selfupdate",
+        "SMS_MP_AltAuth",
+        "ClientWebService/..;/ApiRemoting30",
+    ] {
+        let answer = ask(&format!("{server}/{name}/x"), &with);
+        assert!(
+            matches!(answer.status, 400 | 404),
+            "{name}: {}",
+            answer.head
+        );
+    }
+    // A certificate is no token.
+    let device = Curl::new(&lab, &format!("{server}/CCM_STS"))
+        .identity(&lab, "device-1")
+        .answer();
+    device.assert_problem(401, "unauthenticated");
 }
 
 #[test]

@@ -29,13 +29,18 @@ fn size(random: &mut Random, largest: u64) -> u64 {
     random.below(2 << magnitude).min(largest)
 }
 
-/// Upload and answer of one request, each checked by the other end.
-fn exchange(client: &mut Tls, random: &mut Random, largest: u64) -> Result<u64, String> {
+/// Upload and answer of one request to the test upstream behind `route`, each checked by the other end.
+pub fn exchange(
+    client: &mut Tls,
+    route: &str,
+    random: &mut Random,
+    largest: u64,
+) -> Result<u64, String> {
     let (up, down) = (size(random, largest), size(random, largest));
     let (seed, chunked) = (random.next(), random.below(4) == 0);
     // The answer's seed is the request's: the bytes differ from any other request's.
     let target = format!(
-        "/t/exchange?seed={seed}&size={down}&chunked={}",
+        "{route}exchange?seed={seed}&size={down}&chunked={}",
         u8::from(random.below(4) == 0)
     );
     let framing = if chunked {
@@ -111,7 +116,7 @@ fn mixed_sizes_arrive_byte_for_byte() {
                     }
                     let mut random =
                         Random::new(seed.wrapping_mul(1 << 32).wrapping_add(number << 8));
-                    bytes += exchange(&mut client, &mut random, largest)?;
+                    bytes += exchange(&mut client, "/t/", &mut random, largest)?;
                 }
             })
         });

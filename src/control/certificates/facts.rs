@@ -17,6 +17,9 @@ pub struct Facts {
     pub uris: Vec<String>,
     /// Hex, lower case, two digits a byte, no leading zero byte.
     pub serial: String,
+    /// The serial's bytes and the issuer's name as they stand in the certificate, to be found in revocation lists.
+    pub serial_der: Vec<u8>,
+    pub issuer_der: Vec<u8>,
     /// Unix seconds.
     pub not_before: i64,
     pub not_after: i64,
@@ -75,6 +78,8 @@ impl Facts {
             addresses: Vec::new(),
             uris: Vec::new(),
             serial: serial(certificate.raw_serial()),
+            serial_der: certificate.raw_serial().to_vec(),
+            issuer_der: certificate.issuer().as_raw().to_vec(),
             not_before: certificate.validity().not_before.timestamp(),
             not_after: certificate.validity().not_after.timestamp(),
             rsa: certificate.public_key().algorithm.algorithm

@@ -131,26 +131,31 @@ fn text_of((_, wrong): (Part, Wrong)) -> String {
     wrong.text
 }
 
-/// The gateway towards clients: HTTP/1.1, TLS 1.2 and 1.3, certificate by SNI, tickets from `ticket_keys` or random
-/// at start. `verifier` decides whether a client certificate is asked for and what the handshake proves of it.
+/// Tickets by keys that are made now, and good for this process's life.
+pub fn random_ticketer() -> Result<Arc<dyn ProducesTickets>, String> {
+    aws_lc_rs::Ticketer::new().map_err(|e| format!("no random for ticket keys: {e}"))
+}
+
+/// Tickets by the keys of a file: good on every instance that has it, and after restarts.
+pub fn shared_ticketer(file: &Path) -> Result<Arc<dyn ProducesTickets>, String> {
+    Ok(Arc::new(
+        tickets::SharedTicketer::load(file).map_err(|w| w.text)?,
+    ))
+}
+
+/// The gateway towards clients: HTTP/1.1, TLS 1.2 and 1.3, certificate by SNI. `verifier` decides whether a client certificate is asked for and what the handshake proves of it.
 ///
 /// The result is by value, so that the caller can set `key_log` before it shares it.
 pub fn clients_config(
     tls: &TlsFiles,
     sni: &[(Vec<String>, TlsFiles)],
-    ticket_keys: Option<&Path>,
+    ticketer: Arc<dyn ProducesTickets>,
     verifier: Arc<dyn ClientCertVerifier>,
 ) -> Result<ServerConfig, String> {
     let mut resolver = sni::BySni::new(load_identity(tls).map_err(text_of)?);
     for (hosts, files) in sni {
         resolver.add(hosts, load_identity(files).map_err(text_of)?);
     }
-    let ticketer: Arc<dyn ProducesTickets> = match ticket_keys {
-        Some(file) => Arc::new(tickets::SharedTicketer::load(file).map_err(|w| w.text)?),
-        None => {
-            aws_lc_rs::Ticketer::new().map_err(|e| format!("no random for ticket keys: {e}"))?
-        }
-    };
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .map_err(|e| e.to_string())?
@@ -165,14 +170,21 @@ pub fn clients_config(
     Ok(config)
 }
 
-/// The gateway towards connectors: TLS 1.3 only, a certificate under `connector_ca` required. No tickets: a resumed
-/// session would pass without its certificate being verified against a reloaded CA.
-pub fn relay_config(tls: &TlsFiles, connector_ca: &Path) -> Result<ServerConfig, String> {
-    let identity = load_identity(tls).map_err(text_of)?;
+/// Who judges connectors' certificates: a chain to `connector_ca`, for client authentication.
+pub fn relay_verifier(connector_ca: &Path) -> Result<Arc<dyn ClientCertVerifier>, String> {
     let roots = Arc::new(load_roots(connector_ca).map_err(|w| w.text)?);
-    let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
+    WebPkiClientVerifier::builder_with_provider(roots, provider())
         .build()
-        .map_err(|e| format!("{}: {e}", connector_ca.display()))?;
+        .map_err(|e| format!("{}: {e}", connector_ca.display()))
+}
+
+/// The gateway towards connectors: TLS 1.3 only, a certificate that `verifier` accepts required. No tickets: a resumed
+/// session would pass without its certificate being verified against a reloaded CA.
+pub fn relay_config(
+    tls: &TlsFiles,
+    verifier: Arc<dyn ClientCertVerifier>,
+) -> Result<ServerConfig, String> {
+    let identity = load_identity(tls).map_err(text_of)?;
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|e| e.to_string())?

@@ -126,9 +126,11 @@ impl Lab {
         self.folder.file("ca.pem")
     }
     fn clients(&self, ticket_keys: Option<&Path>) -> Arc<ServerConfig> {
-        Arc::new(
-            clients_config(&self.files("server"), &[], ticket_keys, Arc::new(TakesAny)).unwrap(),
-        )
+        let ticketer = match ticket_keys {
+            Some(file) => shared_ticketer(file).unwrap(),
+            None => random_ticketer().unwrap(),
+        };
+        Arc::new(clients_config(&self.files("server"), &[], ticketer, Arc::new(TakesAny)).unwrap())
     }
     /// A client of the Internet, with a certificate or without.
     fn browser(
@@ -251,7 +253,13 @@ fn the_certificate_is_chosen_by_name() {
         (vec!["Other.example.com".into()], other),
         (vec!["*.wild.example.com".into()], wild),
     ];
-    let server = clients_config(&lab.files("server"), &sni, None, Arc::new(TakesAny)).unwrap();
+    let server = clients_config(
+        &lab.files("server"),
+        &sni,
+        random_ticketer().unwrap(),
+        Arc::new(TakesAny),
+    )
+    .unwrap();
     let server = Arc::new(server);
     let client = Arc::new(lab.browser(BOTH, None));
     for name in [
@@ -273,7 +281,8 @@ fn the_certificate_is_chosen_by_name() {
 #[test]
 fn a_link_needs_both_certificates_and_tls_1_3() {
     let lab = Lab::new();
-    let relay = Arc::new(relay_config(&lab.files("server"), &lab.ca()).unwrap());
+    let relay =
+        Arc::new(relay_config(&lab.files("server"), relay_verifier(&lab.ca()).unwrap()).unwrap());
     let connector = Arc::new(connector_config(&lab.files("cp-1"), &lab.ca()).unwrap());
     for _ in 0..2 {
         let (client, server) = shake(&connector, &relay, "gw.example.com").unwrap();
@@ -304,7 +313,8 @@ fn a_link_needs_both_certificates_and_tls_1_3() {
 #[test]
 fn neither_clients_nor_strangers_pass_for_connectors() {
     let (lab, stranger) = (Lab::new(), Lab::new());
-    let relay = Arc::new(relay_config(&lab.files("server"), &lab.ca()).unwrap());
+    let relay =
+        Arc::new(relay_config(&lab.files("server"), relay_verifier(&lab.ca()).unwrap()).unwrap());
     let client = Arc::new(connector_config(&lab.files("pc-1"), &lab.ca()).unwrap());
     assert!(
         shake(&client, &relay, "gw.example.com").is_err(),
@@ -330,7 +340,8 @@ fn neither_clients_nor_strangers_pass_for_connectors() {
 #[test]
 fn a_client_and_a_connector_never_mistake_each_others_port() {
     let lab = Lab::new();
-    let relay = Arc::new(relay_config(&lab.files("server"), &lab.ca()).unwrap());
+    let relay =
+        Arc::new(relay_config(&lab.files("server"), relay_verifier(&lab.ca()).unwrap()).unwrap());
     let clients = lab.clients(None);
     let connector = Arc::new(connector_config(&lab.files("cp-1"), &lab.ca()).unwrap());
     assert!(
@@ -413,7 +424,7 @@ fn roots_must_be_cas() {
             .text
             .contains("not a CA")
     );
-    assert!(relay_config(&lab.files("server"), &lab.folder.file("server.pem")).is_err());
+    assert!(relay_verifier(&lab.folder.file("server.pem")).is_err());
 }
 
 #[test]

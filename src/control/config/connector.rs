@@ -2,7 +2,6 @@
 
 use super::common::{admin, checked_name, name, read_log, shards};
 use super::files::{self, Purpose};
-use super::preset::Accepts;
 use super::reader::{At, Section};
 use super::{
     AccessLog, ConnectorConfig, GatewayAddress, PoolLimits, TlsFiles, preset, routes, site_settings,
@@ -43,13 +42,9 @@ pub fn read(top: &Section<'_>) -> Option<ConnectorConfig> {
     let pool = read_pool(&connector.section("pool"));
 
     let gateways = read_gateways(top);
-    let (settings, routes) = {
-        let (settings, names_a_ca) = site_settings::read(top);
-        let mut routes = routes::read(top, names_a_ca);
-        let accepts = Accepts {
-            certificates: names_a_ca,
-            tokens: false,
-        };
+    let (settings, routes, crl_files) = {
+        let (settings, accepts, crl_files) = site_settings::read(top, &site);
+        let mut routes = routes::read(top, accepts);
         preset::read(top, accepts, &mut routes);
         let published = std::mem::take(&mut routes.published);
         (
@@ -58,6 +53,7 @@ pub fn read(top: &Section<'_>) -> Option<ConnectorConfig> {
                 routes: published,
             },
             routes,
+            crl_files,
         )
     };
     read_notify(top);
@@ -90,6 +86,7 @@ pub fn read(top: &Section<'_>) -> Option<ConnectorConfig> {
         preset_routes: routes.by_presets,
         routes: routes.routes,
         settings,
+        crl_files,
         pool,
         access_log,
     })

@@ -7,9 +7,11 @@ use super::sites::{self, check_host, covers};
 use super::{AccessLog, GatewayConfig, Limits, TlsFiles};
 use crate::control::certificates::facts::Facts;
 use crate::control::certificates::tickets::SharedTicketer;
+use crate::control::fetch;
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 const RELAY_PORT: u16 = 10_140;
 const ADMIN: &str = "127.0.0.1:9441";
@@ -53,6 +55,7 @@ pub fn read(top: &Section<'_>) -> Option<GatewayConfig> {
 
     let sites = sites::read(top, &certificates);
     let limits = read_limits(&top.section("limits"));
+    let fetch = read_fetch(&top.section("fetch"));
     let access_log = read_log(top, AccessLog::Errors);
     Some(GatewayConfig {
         name,
@@ -68,8 +71,25 @@ pub fn read(top: &Section<'_>) -> Option<GatewayConfig> {
         connector_ca: connector_ca?,
         sites,
         limits,
+        fetch,
         access_log,
     })
+}
+
+/// `[fetch]`: how the sites' key sets and revocation lists are got.
+fn read_fetch(section: &Section<'_>) -> fetch::Plan {
+    let default = fetch::Plan::default();
+    let seconds = |key, default| {
+        let read = section.integer(key, 1..=86_400);
+        read.map_or(default, |at| Duration::from_secs(at.value))
+    };
+    let ca = section.text("ca").filter(|at| !at.value.is_empty());
+    let ca = ca.and_then(|_| files::roots(section, "ca", "the CA of issuers inside the company"));
+    fetch::Plan {
+        keys_every: seconds("keys_seconds", default.keys_every),
+        lists_every: seconds("crl_seconds", default.lists_every),
+        http: fetch::Options { ca },
+    }
 }
 
 type Tls = (

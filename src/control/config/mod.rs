@@ -16,6 +16,7 @@ mod preset; // [[preset]]
 mod reader; // a spanned TOML tree, read key by key
 mod routes; // [[route]]
 mod site_settings; // [site] of a connector
+mod site_trust; // its revocation lists, token issuers, deny-lists
 mod sites; // [[site]] of a gateway
 mod source; // a file's text, lines and complaints
 pub mod units; // "60s", "1 GiB"
@@ -54,6 +55,8 @@ pub struct GatewayConfig {
     pub connector_ca: PathBuf,
     pub sites: Vec<SiteConfig>,
     pub limits: Limits,
+    /// How keys and revocation lists are fetched.
+    pub fetch: super::fetch::Plan,
     pub access_log: AccessLog,
 }
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,6 +106,8 @@ pub struct ConnectorConfig {
     pub preset_routes: usize,
     /// What is published (control::settings builds it from the file).
     pub settings: super::settings::SiteDocument,
+    /// Where the revocation lists in it come from, in their order.
+    pub crl_files: Vec<PathBuf>,
     pub pool: PoolLimits,
     pub access_log: AccessLog,
 }
@@ -112,7 +117,7 @@ pub struct GatewayAddress {
     pub port: u16,
     pub instances: u16,
 }
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RouteConfig {
     pub path: String,
     pub upstream: Vec<Upstream>,

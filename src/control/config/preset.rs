@@ -4,18 +4,12 @@
 use super::configmgr::{self, ENDPOINTS, Role, SIDES, Side};
 use super::reader::Section;
 use super::routes::{self, Routes};
+use super::site_settings::Accepts;
 use super::source::Source;
 use super::{RouteConfig, Upstream, UpstreamTls};
 use crate::control::settings::{Auth, PublishedRoute};
 use std::net::IpAddr;
 use std::time::Duration;
-
-/// What the site can judge: routes that want something else would let nobody in.
-#[derive(Debug, Clone, Copy)]
-pub struct Accepts {
-    pub certificates: bool,
-    pub tokens: bool,
-}
 
 /// The preset `configmgr`, read.
 struct ConfigMgr {
@@ -25,8 +19,8 @@ struct ConfigMgr {
     update_point: Vec<Upstream>,
     tls: UpstreamTls,
     source_addresses: Vec<IpAddr>,
-    /// The side of the tokens is published too.
-    tokens: bool,
+    /// Which sides are published.
+    sides: Accepts,
 }
 
 /// Adds the routes of every preset to `routes`, and looks for routes that would undo what a preset keeps closed.
@@ -117,10 +111,11 @@ impl ConfigMgr {
                 "tokens = false, or tell [site] which tokens it accepts",
             );
         }
-        if !accepts.certificates {
+        let tokens = tokens.map_or(accepts.tokens, |at| at.value);
+        if !accepts.certificates && !tokens {
             source.error(
                 section.line(),
-                "the preset wants client certificates, and [site] client_ca names no CA: nobody could pass",
+                "the preset wants client certificates or tokens, and [site] names no CA for them: nobody could pass",
                 "client_ca = [{ name = \"corp\", file = \"clients-ca.pem\" }]",
             );
         }
@@ -130,14 +125,18 @@ impl ConfigMgr {
             update_point,
             tls,
             source_addresses,
-            tokens: tokens.map_or(accepts.tokens, |at| at.value),
+            sides: Accepts { tokens, ..accepts },
         })
     }
 
     fn expand(&self) -> Vec<(RouteConfig, PublishedRoute)> {
         let mut routes = Vec::new();
         for (side, auth) in SIDES {
-            if auth == Auth::Token && !self.tokens {
+            let published = match auth {
+                Auth::Token => self.sides.tokens,
+                _ => self.sides.certificates,
+            };
+            if !published {
                 continue;
             }
             let prefix = format!("{side}/{}", self.id);
@@ -232,7 +231,10 @@ mod tests {
             update_point: server("sup", 8531),
             tls: UpstreamTls::default(),
             source_addresses: vec![],
-            tokens,
+            sides: Accepts {
+                certificates: true,
+                tokens,
+            },
         }
     }
 
@@ -313,14 +315,17 @@ mod tests {
     }
 
     #[test]
-    fn the_side_of_the_tokens_is_published_when_they_are_accepted() {
-        let sides = |tokens| {
-            let routes = preset(tokens).expand();
+    fn a_side_is_published_when_what_it_asks_for_is_accepted() {
+        let sides = |certificates, tokens| {
+            let mut preset = preset(tokens);
+            preset.sides.certificates = certificates;
+            let routes = preset.expand();
             let on = |auth| routes.iter().filter(|(_, p)| p.auth == auth).count();
             (on(Auth::Certificate), on(Auth::Token))
         };
-        assert_eq!(sides(false), (10, 0));
-        assert_eq!(sides(true), (10, 12));
+        assert_eq!(sides(true, false), (10, 0));
+        assert_eq!(sides(true, true), (10, 12));
+        assert_eq!(sides(false, true), (0, 12));
         let world = World::new(true);
         for only in ["SMS_MP_TokenAuth/.sms_aut", "ccm_system_tokenauth/request"] {
             assert!(

@@ -2,6 +2,7 @@
 
 use super::files::{self, Purpose};
 use super::reader::{At, Section};
+use super::site_settings::Accepts;
 use super::source::Source;
 use super::{RouteConfig, Upstream, UpstreamTls};
 use crate::control::certificates::system_roots;
@@ -47,7 +48,7 @@ impl Routes {
 }
 
 /// The [[route]]s.
-pub fn read(top: &Section<'_>, has_client_ca: bool) -> Routes {
+pub fn read(top: &Section<'_>, accepts: Accepts) -> Routes {
     let source = top.source();
     let sections = top.sections("route");
     if sections.is_empty() && top.items("preset").is_empty() {
@@ -66,7 +67,7 @@ pub fn read(top: &Section<'_>, has_client_ca: bool) -> Routes {
     }
     let mut routes = Routes::default();
     for section in sections {
-        if let Some((route, publication, path)) = read_one(&section, has_client_ca, &routes) {
+        if let Some((route, publication, path)) = read_one(&section, accepts, &routes) {
             routes.push(route, publication);
             routes.written.push(path);
         }
@@ -76,7 +77,7 @@ pub fn read(top: &Section<'_>, has_client_ca: bool) -> Routes {
 
 fn read_one(
     section: &Section<'_>,
-    has_client_ca: bool,
+    accepts: Accepts,
     before: &Routes,
 ) -> Option<(RouteConfig, PublishedRoute, At<String>)> {
     let source = section.source();
@@ -91,7 +92,7 @@ fn read_one(
         source.error(section.line(), "[[route]] needs `upstream`", hint);
     }
     let upstream = upstream.unwrap_or_default();
-    let auth = read_auth(section, has_client_ca);
+    let auth = read_auth(section, accepts);
     let methods = read_methods(section);
     let max_body = section.size("max_body").map_or(MAX_BODY, |at| at.value);
     let timeout = section.duration("timeout").map_or(TIMEOUT, |at| at.value);
@@ -157,30 +158,42 @@ fn check_path(source: &Source, path: &At<String>, case_insensitive: bool, before
     }
 }
 
-fn read_auth(section: &Section<'_>, has_client_ca: bool) -> Auth {
-    let source = section.source();
+fn read_auth(section: &Section<'_>, accepts: Accepts) -> Auth {
     let word = section.word("auth", &["certificate", "token", "any", "none"]);
     let line = word.as_ref().map_or(section.line(), |at| at.line);
     let auth = match word.map_or("certificate", |at| at.value) {
-        "token" => {
-            source.error(
-                line,
-                "auth = \"token\": this version does not take tokens",
-                "use \"certificate\"",
-            );
-            Auth::Token
-        }
+        "token" => Auth::Token,
         "any" => Auth::Any,
         "none" => Auth::None,
         _ => Auth::Certificate,
     };
-    if matches!(auth, Auth::Certificate | Auth::Any) && !has_client_ca {
-        source.error(
-            line,
-            "the route wants client certificates, and [site] client_ca names no CA: nobody could pass",
-            "client_ca = [{ name = \"corp\", file = \"clients-ca.pem\" }], or auth = \"none\" for an open route",
-        );
-    }
+    const CA: &str = "client_ca = [{ name = \"corp\", file = \"clients-ca.pem\" }]";
+    const OPEN: &str = "or auth = \"none\" for an open route";
+    let Accepts {
+        certificates,
+        tokens,
+    } = accepts;
+    let missing = match auth {
+        Auth::Certificate if !certificates => (
+            "client certificates, and [site] client_ca names no CA",
+            format!("{CA}, {OPEN}"),
+        ),
+        Auth::Token if !tokens => (
+            "tokens, and [site] names no issuer",
+            format!("[[site.oidc]], or tokens = [\"site-tokens.jwks\"], {OPEN}"),
+        ),
+        Auth::Any if !certificates && !tokens => (
+            "certificates or tokens, and [site] names neither a CA nor an issuer",
+            format!("{CA}, [[site.oidc]], {OPEN}"),
+        ),
+        _ => return auth,
+    };
+    let (what, hint) = missing;
+    section.source().error(
+        line,
+        format!("the route wants {what}: nobody could pass"),
+        hint,
+    );
     auth
 }
 

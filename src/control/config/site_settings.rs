@@ -3,13 +3,21 @@
 use super::common::checked_name;
 use super::files;
 use super::reader::{At, Section};
+use super::site_trust;
 use crate::control::certificates::{facts, pem};
-use crate::control::settings::{IdField, MAX_REVISION, PublishedCa, SiteSettings, serial_key};
-use std::path::Path;
+use crate::control::settings::{IdField, MAX_REVISION, PublishedCa, SiteSettings};
+use std::path::{Path, PathBuf};
 use toml::de::DeValue;
 
-/// The settings, and whether they name a CA at all: one that cannot be read is told once.
-pub fn read(top: &Section<'_>) -> (SiteSettings, bool) {
+/// What the site can judge clients by: a route that wants another would let nobody in.
+#[derive(Debug, Clone, Copy)]
+pub struct Accepts {
+    pub certificates: bool,
+    pub tokens: bool,
+}
+
+/// The settings, what they name at all (a file that cannot be read is told once), and the files of revocation lists.
+pub fn read(top: &Section<'_>, site: &str) -> (SiteSettings, Accepts, Vec<PathBuf>) {
     let section = top.section("site");
     let source = section.source();
     let revision = section
@@ -30,13 +38,7 @@ pub fn read(top: &Section<'_>) -> (SiteSettings, bool) {
         }
         client_ca.push(ca);
     }
-    if let Some(first) = section.texts("crl").unwrap_or_default().first() {
-        source.error(
-            first.line,
-            "`crl`: this version does not read revocation lists",
-            "put the revoked serials into deny = { serials = […] } (`tidegate pki revoke` prints the line)",
-        );
-    }
+    let (crl, crl_fail, crl_files) = site_trust::read_crl(&section, &client_ca);
     let channels = section.word("channels", &["certificate", "token", "any"]);
     if let Some(channels) = channels.filter(|at| at.value != "any") {
         source.warn(
@@ -45,59 +47,23 @@ pub fn read(top: &Section<'_>) -> (SiteSettings, bool) {
             "take it out",
         );
     }
-    let deny = section.section("deny");
-    let deny_serials = deny.texts("serials").unwrap_or_default();
-    for serial in deny_serials
-        .iter()
-        .filter(|serial| serial_key(&serial.value).is_none())
-    {
-        source.error(
-            serial.line,
-            format!("{:?} is not a serial number in hex", serial.value),
-            "as in `openssl x509 -serial`, e.g. \"0A1B2C\"",
-        );
-    }
-    let deny_clients = deny.texts("clients").unwrap_or_default();
-    for client in deny_clients
-        .iter()
-        .filter(|client| !client.value.starts_with("cert:"))
-    {
-        source.warn(
-            client.line,
-            format!("no client has the id {:?}", client.value),
-            "client ids begin with cert:<ca name>/",
-        );
-    }
-    if let Some(token) = deny.texts("tokens").unwrap_or_default().first() {
-        source.error(
-            token.line,
-            "`deny.tokens`: this version does not take tokens",
-            "leave it empty",
-        );
-    }
-    for oidc in section.sections("oidc") {
-        source.error(
-            oidc.line(),
-            "[[site.oidc]]: this version does not take tokens",
-            "use client certificates (auth = \"certificate\")",
-        );
-        let _ = (
-            oidc.text("name"),
-            oidc.text("issuer"),
-            oidc.text("audience"),
-            oidc.texts("tenants"),
-            oidc.text("id"),
-            oidc.text("jwks"),
-        );
-    }
-    let texts = |list: Vec<At<String>>| list.into_iter().map(|at| at.value).collect();
+    let denied = site_trust::read_deny(&section);
+    let issuers = site_trust::read_issuers(&section, site);
+    let accepts = Accepts {
+        certificates: !items.is_empty(),
+        tokens: !section.items("tokens").is_empty() || !section.items("oidc").is_empty(),
+    };
     let settings = SiteSettings {
         revision,
         client_ca,
-        deny_serials: texts(deny_serials),
-        deny_clients: texts(deny_clients),
+        deny_serials: denied.serials,
+        deny_clients: denied.clients,
+        deny_tokens: denied.tokens,
+        crl,
+        crl_fail,
+        issuers,
     };
-    (settings, !items.is_empty())
+    (settings, accepts, crl_files)
 }
 
 /// `{ name, file, id }`, or a bare path, then named after its file.

@@ -8,7 +8,7 @@
 //! and no record of what it issued.
 
 mod authority;
-mod files;
+pub(in crate::control) mod files;
 mod revoke;
 
 use authority::{Authority, Life, Subject};

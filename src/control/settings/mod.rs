@@ -5,6 +5,13 @@
 //! (`snapshot::Registry::publish`). Everything in it comes from a peer: an authenticated one, but not ours to trust
 //! for anything beyond its own site.
 
+mod sources;
+
+pub use sources::{
+    CrlFail, KeySource, MAX_CRL_BYTES, MAX_CRLS, MAX_ISSUERS, MAX_KEY_SET_BYTES, PublishedCrl,
+    PublishedIssuer, PublishedKind, TENANT_MARK, check_crl_url, check_key_url, is_loopback,
+};
+
 use aws_lc_rs::digest;
 use serde::{Deserialize, Serialize};
 
@@ -30,13 +37,22 @@ pub struct SiteDocument {
     pub site: SiteSettings,
     pub routes: Vec<PublishedRoute>,
 }
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct SiteSettings {
     pub revision: u64,
     pub client_ca: Vec<PublishedCa>,
     pub deny_serials: Vec<String>,
     pub deny_clients: Vec<String>,
+    // What follows came later: absent while unused, so that gateways of an earlier version still read the document.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deny_tokens: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub crl: Vec<PublishedCrl>,
+    #[serde(default, skip_serializing_if = "CrlFail::is_default")]
+    pub crl_fail: CrlFail,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub issuers: Vec<PublishedIssuer>,
 }
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
@@ -111,6 +127,9 @@ impl SiteDocument {
         at_most("routes", self.routes.len(), MAX_ROUTES)?;
         at_most("deny.serials", site.deny_serials.len(), MAX_DENIED)?;
         at_most("deny.clients", site.deny_clients.len(), MAX_DENIED)?;
+        at_most("deny.tokens", site.deny_tokens.len(), MAX_DENIED)?;
+        at_most("crl", site.crl.len(), MAX_CRLS)?;
+        at_most("oidc", site.issuers.len(), MAX_ISSUERS)?;
         for (index, ca) in site.client_ca.iter().enumerate() {
             check_name(&ca.name).map_err(|why| format!("client_ca name {:?} {why}", ca.name))?;
             if site.client_ca[..index]
@@ -126,6 +145,15 @@ impl SiteDocument {
                 return Err(format!("deny.serials: {serial:?} is not a serial in hex"));
             }
         }
+        site.crl.iter().try_for_each(PublishedCrl::check)?;
+        for (index, issuer) in site.issuers.iter().enumerate() {
+            issuer.check()?;
+            let same =
+                |other: &PublishedIssuer| other.kind == issuer.kind && other.name == issuer.name;
+            if site.issuers[..index].iter().any(same) {
+                return Err(format!("oidc name {:?} stands twice", issuer.name));
+            }
+        }
         for route in &self.routes {
             route
                 .check()
@@ -137,7 +165,8 @@ impl SiteDocument {
 
 impl SiteSettings {
     /// SHA-256 of what the settings mean: order of CAs, spelling of serials and repeats do not count, so that
-    /// connectors whose files differ only in these agree. The revision is not part of it.
+    /// connectors whose files differ only in these agree. The revision is not part of it, nor are the
+    /// contents of revocation lists.
     pub fn meaning_hash(&self) -> [u8; 32] {
         let mut same = self.clone();
         same.revision = 0;
@@ -152,6 +181,23 @@ impl SiteSettings {
             .iter()
             .map(|client| client.to_ascii_lowercase());
         same.deny_clients = sorted(clients.collect());
+        same.deny_tokens = sorted(same.deny_tokens);
+        // Lists that stand in the document are judged by their own signature and number: only that there are some
+        // counts.
+        for list in &mut same.crl {
+            if let PublishedCrl::Der(text) = list {
+                text.clear();
+            }
+        }
+        same.crl.sort();
+        same.crl.dedup();
+        same.issuers = same
+            .issuers
+            .iter()
+            .map(PublishedIssuer::canonical)
+            .collect();
+        same.issuers
+            .sort_by(|a, b| (a.kind as u8, &a.name).cmp(&(b.kind as u8, &b.name)));
         sha256(&serde_json::to_vec(&same).unwrap_or_default())
     }
 }
@@ -343,9 +389,7 @@ pub(crate) mod tests {
         SiteDocument {
             site: SiteSettings {
                 revision,
-                client_ca: vec![],
-                deny_serials: vec![],
-                deny_clients: vec![],
+                ..SiteSettings::default()
             },
             routes: paths.iter().map(|path| route(path)).collect(),
         }

@@ -7,13 +7,21 @@
 //! Invariants: a snapshot never changes; its numbers only grow; a wrong document changes nothing; a connector's
 //! document reaches its own site and no other.
 
+mod deny;
+mod identity;
 mod registry;
+mod revocation;
 mod routes;
+mod stock;
 mod trust;
 
+pub use deny::DenyLists;
+pub use identity::{ClientIdentity, MAX_CLIENT_ID_BYTES, Proof};
 pub use registry::{HostTable, Registry};
+pub use revocation::{MAX_LIST_BYTES, RevocationList, RevocationLists};
 pub use routes::{PathTable, RouteTable};
-pub use trust::{ClientIdentity, MAX_CHAIN, MAX_CLIENT_ID_BYTES, Trust, Verdict};
+pub use stock::{Source, Stock};
+pub use trust::{MAX_CHAIN, Trust, Unknown, Verdict};
 
 use super::settings::Auth;
 use std::sync::Arc;
@@ -21,7 +29,7 @@ use std::sync::Arc;
 /// All sites, newest version. Shards hold an `Arc` and look for a newer one once a turn.
 #[derive(Debug)]
 pub struct Snapshot {
-    /// Counts up with every change; part of the auth cache's key.
+    /// Counts up with every change.
     pub number: u64,
     /// In the order of gateway.toml: an index means the same site in every snapshot of the process.
     pub sites: Vec<Arc<Site>>,
@@ -71,6 +79,8 @@ impl Route {
     }
 }
 
+#[cfg(test)]
+mod stock_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

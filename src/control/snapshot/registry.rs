@@ -1,6 +1,6 @@
 //! The control side's store of documents: takes publications, makes snapshots.
 
-use super::{Route, RouteTable, Site, Snapshot, Trust};
+use super::{RevocationList, Route, RouteTable, Site, Snapshot, Source, Stock, Trust};
 use crate::control::config::SiteConfig;
 use crate::control::settings::{PublishedRoute, SiteDocument, SiteSettings, check_name, sha256};
 use std::collections::{BTreeMap, HashMap};
@@ -57,6 +57,9 @@ pub struct Registry {
     sites: Vec<SiteState>,
     hosts: Arc<HostTable>,
     indices: HashMap<String, u32>,
+    stock: Stock,
+    /// Of the trust last made.
+    trusts: u64,
     current: Arc<Snapshot>,
 }
 
@@ -70,9 +73,9 @@ struct SiteState {
 }
 
 /// The settings in force.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Settings {
-    revision: u64,
+    published: SiteSettings,
     hash: [u8; 32],
     /// Who brought them, for alarms.
     from: String,
@@ -84,26 +87,14 @@ struct Document {
     hash: [u8; 32],
     connector: u32,
     routes: Vec<PublishedRoute>,
+    /// Revocation lists that stand in it.
+    lists: Vec<Arc<RevocationList>>,
 }
 
 impl Registry {
     pub fn new(sites: &[SiteConfig]) -> Self {
         let hosts = Arc::new(HostTable::new(sites));
-        let sites: Vec<_> = sites
-            .iter()
-            .map(|config| SiteState {
-                config: config.clone(),
-                settings: None,
-                documents: BTreeMap::new(),
-                built: Arc::new(Site {
-                    name: config.name.clone(),
-                    published: false,
-                    revision: 0,
-                    routes: RouteTable::default(),
-                    trust: Arc::default(),
-                }),
-            })
-            .collect();
+        let sites: Vec<_> = sites.iter().cloned().map(SiteState::new).collect();
         let built = sites.iter().map(|site| site.built.clone()).collect();
         let current = Arc::new(Snapshot {
             number: 1,
@@ -114,6 +105,8 @@ impl Registry {
             sites,
             hosts,
             indices: HashMap::new(),
+            stock: Stock::default(),
+            trusts: 0,
             current,
         }
     }
@@ -136,8 +129,11 @@ impl Registry {
         index
     }
 
-    /// Index of a site by its name.
+    /// Index of a site by its name. A place without a name, whose site a reload took away, is nobody's.
     pub fn site_index(&self, name: &str) -> Option<usize> {
+        if name.is_empty() {
+            return None;
+        }
         self.sites.iter().position(|site| site.config.name == name)
     }
 
@@ -178,8 +174,14 @@ impl Registry {
             site: settings,
             routes,
         } = SiteDocument::decode(document)?;
-        let settings = self.sites[index].judge_settings(&settings, connector)?;
-        self.sites[index].judge_routes(&routes, connector)?;
+        let state = &self.sites[index];
+        let newer = state.judge_settings(&settings, connector)?;
+        state.judge_routes(&routes, connector)?;
+        let lists = Trust::read_lists(&settings)?;
+        // Made once here, so that wrong settings are refused before anything of them is taken.
+        if newer {
+            Trust::new(&settings, &lists, &self.stock)?;
+        }
 
         let connector_index = self.connector_index(connector);
         if connector_index == u32::MAX {
@@ -188,17 +190,101 @@ impl Registry {
             ));
         }
         let state = &mut self.sites[index];
-        state.settings = Some(settings);
+        let same_lists = state
+            .documents
+            .get(connector)
+            .is_some_and(|known| ids(&known.lists) == ids(&lists));
         state.documents.insert(
             connector.to_string(),
             Document {
                 hash,
                 connector: connector_index,
                 routes,
+                lists,
             },
         );
-        state.rebuild();
+        if newer {
+            state.settings = Some(Settings {
+                hash: settings.meaning_hash(),
+                from: connector.to_string(),
+                published: settings,
+                trust: Arc::default(),
+            });
+        }
+        if newer || !same_lists {
+            self.renew_trust(index)?;
+        }
+        self.sites[index].rebuild();
         Ok(self.advance())
+    }
+
+    /// What was fetched; the snapshot with it, where a site uses it. The error is one line: what is known stays.
+    pub fn fetched(
+        &mut self,
+        source: &Source,
+        bytes: &[u8],
+    ) -> Result<Option<Arc<Snapshot>>, String> {
+        self.stock.put(source, bytes)?;
+        Ok(self.renew_users(source))
+    }
+
+    /// What was fetched once and could not be fetched again for too long is believed no more.
+    pub fn expired(&mut self, source: &Source) -> Option<Arc<Snapshot>> {
+        self.stock.expire(source);
+        self.renew_users(source)
+    }
+
+    /// All that the sites' settings want fetched, sorted, each once.
+    pub fn wanted(&mut self) -> Vec<Source> {
+        let settings = self.sites.iter().filter_map(|site| site.settings.as_ref());
+        let mut wanted: Vec<_> = settings
+            .flat_map(|settings| Source::wanted(&settings.published))
+            .collect();
+        wanted.sort();
+        wanted.dedup();
+        self.stock.keep(&wanted);
+        wanted
+    }
+
+    fn renew_users(&mut self, source: &Source) -> Option<Arc<Snapshot>> {
+        let uses = |site: &SiteState| {
+            let settings = site.settings.as_ref();
+            settings.is_some_and(|settings| {
+                Source::wanted(&settings.published).any(|wanted| wanted == *source)
+            })
+        };
+        let users: Vec<usize> = (0..self.sites.len())
+            .filter(|at| uses(&self.sites[*at]))
+            .collect();
+        for at in &users {
+            if let Err(why) = self.renew_trust(*at) {
+                tracing::error!(
+                    site = self.sites[*at].config.name,
+                    why,
+                    "the site's trust cannot be renewed"
+                );
+            }
+            self.sites[*at].rebuild();
+        }
+        (!users.is_empty()).then(|| self.advance())
+    }
+
+    /// Makes a site's trust anew from its settings, all documents' lists, and what was fetched.
+    fn renew_trust(&mut self, index: usize) -> Result<(), String> {
+        let state = &mut self.sites[index];
+        let Some(settings) = state.settings.as_mut() else {
+            return Ok(());
+        };
+        let lists: Vec<_> = state
+            .documents
+            .values()
+            .flat_map(|document| document.lists.iter().cloned())
+            .collect();
+        let mut trust = Trust::new(&settings.published, &lists, &self.stock)?;
+        self.trusts += 1;
+        trust.number = self.trusts;
+        settings.trust = Arc::new(trust);
+        Ok(())
     }
 
     /// A connector left for good (taken out of the config, or revoked): its routes go, the site's settings stay. A
@@ -207,9 +293,61 @@ impl Registry {
     pub fn forget(&mut self, site: &str, connector: &str) -> Option<Arc<Snapshot>> {
         let index = self.site_index(site)?;
         let state = self.sites.get_mut(index)?;
-        state.documents.remove(connector)?;
-        state.rebuild();
+        let gone = state.documents.remove(connector)?;
+        if !gone.lists.is_empty() {
+            // Settings that were taken once are good: only lists go.
+            let _ = self.renew_trust(index);
+        }
+        self.sites[index].rebuild();
         Some(self.advance())
+    }
+
+    /// These sites by the indices that they have, or will have, here: known ones keep theirs, new ones follow, and one
+    /// that is gone leaves a nameless place that no host leads to.
+    pub fn numbered(&self, sites: &[SiteConfig]) -> Vec<SiteConfig> {
+        let gone = || SiteConfig {
+            name: String::new(),
+            hosts: Vec::new(),
+            connectors: Vec::new(),
+        };
+        let find = |name: &str| sites.iter().find(|site| site.name == name).cloned();
+        let mut numbered: Vec<_> = self
+            .sites
+            .iter()
+            .map(|known| find(&known.config.name).unwrap_or_else(gone))
+            .collect();
+        let known = |site: &&SiteConfig| {
+            self.sites
+                .iter()
+                .any(|known| known.config.name == site.name)
+        };
+        numbered.extend(sites.iter().filter(|site| !known(site)).cloned());
+        numbered
+    }
+
+    /// Takes the sites of a reloaded config, as [`numbered`](Self::numbered) gave them. Settings and documents stay,
+    /// those of connectors that may serve no longer excepted.
+    pub fn reconfigure(&mut self, sites: Vec<SiteConfig>) -> Arc<Snapshot> {
+        self.hosts = Arc::new(HostTable::new(&sites));
+        for (index, config) in sites.into_iter().enumerate() {
+            let Some(state) = self.sites.get_mut(index) else {
+                self.sites.push(SiteState::new(config));
+                continue;
+            };
+            let serves = |id: &String| {
+                !config.name.is_empty()
+                    && (config.connectors.is_empty() || config.connectors.contains(id))
+            };
+            state.documents.retain(|id, _| serves(id));
+            if config.name.is_empty() {
+                state.settings = None;
+            }
+            state.config = config;
+            // Settings that were taken once are good.
+            let _ = self.renew_trust(index);
+            self.sites[index].rebuild();
+        }
+        self.advance()
     }
 
     /// Hash of the document last accepted from this connector; zeros when there is none.
@@ -240,20 +378,31 @@ impl Registry {
 }
 
 impl SiteState {
-    /// The settings in force once this document is taken.
-    fn judge_settings(&self, new: &SiteSettings, from: &str) -> Result<Settings, String> {
-        let hash = new.meaning_hash();
+    fn new(config: SiteConfig) -> Self {
+        Self {
+            built: Arc::new(Site {
+                name: config.name.clone(),
+                published: false,
+                revision: 0,
+                routes: RouteTable::default(),
+                trust: Arc::default(),
+            }),
+            config,
+            settings: None,
+            documents: BTreeMap::new(),
+        }
+    }
+
+    /// Whether these settings take the place of those in force.
+    fn judge_settings(&self, new: &SiteSettings, from: &str) -> Result<bool, String> {
         let Some(known) = &self.settings else {
-            return Settings::read(new, hash, from);
+            return Ok(true);
         };
-        if new.revision < known.revision {
-            return Ok(known.clone());
+        if new.revision != known.published.revision {
+            return Ok(new.revision > known.published.revision);
         }
-        if new.revision > known.revision {
-            return Settings::read(new, hash, from);
-        }
-        if hash == known.hash {
-            return Ok(known.clone());
+        if new.meaning_hash() == known.hash {
+            return Ok(false);
         }
         Err(format!(
             "ALARM: site {:?}: settings of revision {} from connector {from:?} differ from those of the same revision \
@@ -337,7 +486,7 @@ impl SiteState {
             revision: self
                 .settings
                 .as_ref()
-                .map_or(0, |settings| settings.revision),
+                .map_or(0, |settings| settings.published.revision),
             routes: RouteTable::new(routes),
             trust: self
                 .settings
@@ -348,16 +497,8 @@ impl SiteState {
     }
 }
 
-impl Settings {
-    fn read(settings: &SiteSettings, hash: [u8; 32], from: &str) -> Result<Self, String> {
-        let trust = Arc::new(Trust::new(settings)?);
-        Ok(Self {
-            revision: settings.revision,
-            hash,
-            from: from.to_string(),
-            trust,
-        })
-    }
+fn ids(lists: &[Arc<RevocationList>]) -> Vec<String> {
+    lists.iter().map(|list| list.id()).collect()
 }
 
 /// Routes by what they match: `/a` and `/a/` are one; letter case does not count where the route says so.

@@ -1,24 +1,27 @@
-//! Whom a site's settings let in: the judgement of a client's certificate chain.
+//! Whom a site's settings let in: the judgement of a client's certificate chain, and of its token.
 //!
 //! The handshake proved that the client holds the leaf's key, nothing more (DESIGN §4). Here the chain is built to a CA
 //! that the site published (RFC 5280 §6 by `rustls-webpki`), and on top of webpki's checks: the CA's own validity and
 //! path length, keyUsage of leaf and issuers, clientAuth named and not merely not excluded, an id that is safe to
-//! hand on, and the deny-lists.
+//! hand on, revocation lists, and the deny-lists. A token is verified by `control::tokens` and judged by the same
+//! deny-lists.
 
+use super::identity::{ClientIdentity, MAX_CLIENT_ID_BYTES, Proof};
+use super::{DenyLists, RevocationList, RevocationLists, Source, Stock};
 use crate::control::certificates::facts::{self, Facts};
 use crate::control::certificates::pem;
-use crate::control::settings::{IdField, SiteSettings, serial_key, sha256};
+use crate::control::settings::{IdField, KeySource, PublishedCrl, SiteSettings, sha256};
+use crate::control::tokens::{self, Issuer, KeySet, Refusal};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
-use std::collections::HashSet;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use webpki::{EndEntityCert, Error, KeyUsage, VerifiedPath};
 
 /// Certificates a client may present. Real chains have two to four.
 pub const MAX_CHAIN: usize = 10;
-/// `cert:<ca name>/<field>`.
-pub const MAX_CLIENT_ID_BYTES: usize = 128;
 /// CA certificates of one site, all entries together.
 pub const MAX_ANCHORS: usize = 512;
 
@@ -29,15 +32,19 @@ static ALGORITHMS: LazyLock<&[&dyn SignatureVerificationAlgorithm]> = LazyLock::
         .all
 });
 
-/// Client certificates' trust of one site.
+/// Whom one site trusts.
 #[derive(Debug, Default)]
 pub struct Trust {
+    /// Tells this trust from another one of the process: verdicts are remembered by it.
+    pub number: u64,
     anchors: Vec<TrustAnchor<'static>>,
     /// One for each anchor.
     authorities: Vec<Authority>,
-    denied_serials: HashSet<String>,
-    /// Lower case.
-    denied_clients: HashSet<String>,
+    lists: RevocationLists,
+    deny: DenyLists,
+    issuers: Vec<Issuer>,
+    /// One for each issuer: where its keys are fetched.
+    key_sources: Vec<Option<Source>>,
 }
 
 #[derive(Debug)]
@@ -50,55 +57,118 @@ struct Authority {
     path_length: Option<u32>,
 }
 
-/// A verdict that a shard may cache by (leaf SHA-256, snapshot number): `Accepted` until its `not_after`, `Revoked` as
-/// long as the snapshot lasts, `Rejected` for a minute at most, since a certificate that is not valid yet will be.
+/// A verdict that a shard may cache by the trust's number: `Accepted` until its `not_after`, `Revoked` as long as the
+/// trust lasts, `Rejected` and `Unknown` not at all, since a certificate that is not valid yet will be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     Accepted(ClientIdentity),
-    /// Chain, EKU, validity or id is not acceptable: 401/403, reason for the error's detail.
+    /// Chain, EKU, validity, token or id is not acceptable: 401/403, reason for the error's detail.
     Rejected(String),
     Revoked(String),
+    /// What is needed to judge is not there: worth a wait if it is on its way.
+    Unknown(Unknown),
 }
 
+/// Why nobody can judge at the moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClientIdentity {
-    /// `cert:<ca name>/<field>`, at most 128 bytes, printable ASCII.
-    pub client_id: String,
-    /// Hex, lower case.
-    pub serial: String,
-    /// Hex SHA-256 of the leaf.
-    pub cert_hash: String,
-    /// Device name (the field itself), for `Tidegate-Device`.
-    pub device: String,
-    /// Unix seconds: the verdict holds no longer than this. The earliest end in the chain, CA included.
-    pub not_after: i64,
+pub struct Unknown {
+    pub why: String,
+    /// What a fetch might bring.
+    pub source: Option<Source>,
+    /// There are keys, and none of that id: unless newer ones know it, the token is no good.
+    pub stale_key: bool,
 }
 
 impl Trust {
-    /// Reads the CAs; the error is one line for the settings' author.
-    pub fn new(settings: &SiteSettings) -> Result<Self, String> {
+    /// Reads CAs, lists and key sets; the error is one line for the settings' author. `published` are lists that stand
+    /// in connectors' documents, this one's included.
+    pub fn new(
+        settings: &SiteSettings,
+        published: &[Arc<RevocationList>],
+        stock: &Stock,
+    ) -> Result<Self, String> {
         let mut trust = Self {
-            denied_serials: settings
-                .deny_serials
-                .iter()
-                .filter_map(|s| serial_key(s))
-                .collect(),
-            denied_clients: settings
-                .deny_clients
-                .iter()
-                .map(|c| c.to_ascii_lowercase())
-                .collect(),
+            deny: DenyLists::new(settings),
             ..Self::default()
         };
+        let mut certificates = Vec::new();
         for ca in &settings.client_ca {
             let wrong = |why: String| format!("client_ca {:?} {why}", ca.name);
             for certificate in pem::certificates_in(&ca.pem).map_err(wrong)? {
                 trust
                     .add(&ca.name, ca.id, &certificate)
                     .map_err(|why| wrong(format!(": {why}")))?;
+                certificates.push(certificate);
             }
         }
+        let fetched = Source::wanted(settings).filter_map(|source| stock.list(&source));
+        let candidates = published.iter().cloned().chain(fetched);
+        trust.lists = RevocationLists::new(
+            !settings.crl.is_empty(),
+            settings.crl_fail,
+            candidates,
+            &certificates,
+        );
+        trust.drop_revoked(&certificates);
+        for issuer in &settings.issuers {
+            let source = Source::of_keys(issuer);
+            let keys = match &issuer.keys {
+                KeySource::Set(text) => {
+                    let keys = KeySet::parse(text.as_bytes());
+                    Some(Arc::new(keys.map_err(|why| {
+                        format!("oidc {:?}: jwks {why}", issuer.name)
+                    })?))
+                }
+                KeySource::Discovery | KeySource::Url(_) => {
+                    source.as_ref().and_then(|s| stock.keys(s))
+                }
+            };
+            trust.issuers.push(Issuer {
+                name: issuer.name.clone(),
+                kind: issuer.kind.into(),
+                issuer: issuer.issuer.clone(),
+                audience: issuer.audience.clone(),
+                tenants: issuer.tenants.clone(),
+                id: issuer.id.clone(),
+                keys,
+            });
+            trust.key_sources.push(source);
+        }
         Ok(trust)
+    }
+
+    /// Reads the lists that stand in a document; the error is one line for its author.
+    pub fn read_lists(settings: &SiteSettings) -> Result<Vec<Arc<RevocationList>>, String> {
+        let mut lists = Vec::new();
+        for list in &settings.crl {
+            let PublishedCrl::Der(text) = list else {
+                continue;
+            };
+            let der = BASE64_STANDARD
+                .decode(text)
+                .map_err(|error| format!("crl: {error}"))?;
+            let list = RevocationList::read(&der).map_err(|why| format!("crl {why}"))?;
+            lists.push(Arc::new(list));
+        }
+        Ok(lists)
+    }
+
+    /// A published CA that another published CA's list names is none.
+    fn drop_revoked(&mut self, certificates: &[CertificateDer<'_>]) {
+        for certificate in certificates {
+            let revoked = Facts::of(certificate)
+                .is_ok_and(|facts| self.lists.revokes(&facts.issuer_der, &facts.serial_der));
+            if revoked
+                && let Ok(anchor) = webpki::anchor_from_trusted_cert(certificate)
+                && let Some(at) = self
+                    .anchors
+                    .iter()
+                    .position(|known| same_ca(known, &anchor))
+            {
+                self.anchors.remove(at);
+                self.authorities.remove(at);
+            }
+        }
     }
 
     fn add(
@@ -140,27 +210,91 @@ impl Trust {
         self.anchors.is_empty()
     }
 
-    /// Judges a chain (DER, leaf first) at `unix_now`: chain to a published CA, clientAuth EKU, validity, deny-list.
-    /// Some 200 µs for a chain of ECDSA P-256; the caller caches.
+    /// The lists in force, for metrics.
+    pub fn revocation_lists(&self) -> &[Arc<RevocationList>] {
+        self.lists.in_force()
+    }
+
+    /// Judges a chain (DER, leaf first) at `unix_now`: chain to a published CA, clientAuth EKU, validity, revocation,
+    /// deny-list. Some 200 µs for a chain of ECDSA P-256; the caller caches.
     pub fn judge(&self, chain: &[Vec<u8>], unix_now: i64) -> Verdict {
+        if self.lists.is_missing() && !self.is_empty() {
+            return Verdict::Unknown(Unknown {
+                why: "no revocation list of the site's CAs is there yet".into(),
+                source: None,
+                stale_key: false,
+            });
+        }
         match self.verify(chain, unix_now) {
-            Ok(identity) => self.check_denied(identity),
-            Err(why) => Verdict::Rejected(why),
+            Ok(identity) => match self.denies(&identity) {
+                Some(why) => Verdict::Revoked(why),
+                None => Verdict::Accepted(identity),
+            },
+            Err(Bad::Rejected(why)) => Verdict::Rejected(why),
+            Err(Bad::Revoked(why)) => Verdict::Revoked(why),
         }
     }
 
-    fn verify(&self, chain: &[Vec<u8>], unix_now: i64) -> Result<ClientIdentity, String> {
+    /// Judges a token (the text behind `Bearer`) at `unix_now`. Some 20 to 60 µs; the caller caches.
+    pub fn judge_token(&self, token: &[u8], unix_now: i64) -> Verdict {
+        let unknown = |issuer: usize, why: &str, stale_key| {
+            let name = self.issuers.get(issuer).map_or("", |issuer| &issuer.name);
+            Verdict::Unknown(Unknown {
+                why: format!("{why} of issuer {name:?}"),
+                source: self.key_sources.get(issuer).cloned().flatten(),
+                stale_key,
+            })
+        };
+        match tokens::verify(&self.issuers, token, unix_now) {
+            Ok(token) => {
+                let identity = ClientIdentity::of_token(token);
+                match self.denies(&identity) {
+                    Some(why) => Verdict::Revoked(why),
+                    None => Verdict::Accepted(identity),
+                }
+            }
+            Err(Refusal::Invalid(why)) => Verdict::Rejected(why),
+            Err(Refusal::UnknownKey { issuer }) => {
+                unknown(issuer, "the token's key is not among those", true)
+            }
+            Err(Refusal::NoKeys { issuer }) => {
+                unknown(issuer, "the keys have not been fetched yet", false)
+            }
+        }
+    }
+
+    /// Why an identity that was accepted before may stay no longer: deny-lists and revocation lists. Cheap enough to
+    /// ask for every live connection when these change.
+    pub fn denies(&self, identity: &ClientIdentity) -> Option<String> {
+        if let Proof::Certificate {
+            issuer_der,
+            serial_der,
+            serial,
+            ..
+        } = &identity.proof
+            && self.lists.revokes(issuer_der, serial_der)
+        {
+            return Some(format!("certificate {serial} was revoked by its issuer"));
+        }
+        self.deny.denies(identity)
+    }
+
+    fn verify(&self, chain: &[Vec<u8>], unix_now: i64) -> Result<ClientIdentity, Bad> {
+        let reject = Bad::Rejected;
         let (leaf, rest) = chain
             .split_first()
-            .ok_or("no client certificate was presented")?;
+            .ok_or_else(|| reject("no client certificate was presented".into()))?;
         if chain.len() > MAX_CHAIN {
-            return Err(format!(
+            let text = format!(
                 "the chain has {} certificates, over {MAX_CHAIN}",
                 chain.len()
-            ));
+            );
+            return Err(reject(text));
         }
         if self.is_empty() {
-            return Err("the site trusts no certificate authority for clients".into());
+            return Err(reject(
+                "the site trusts no certificate authority for clients".into(),
+            ));
         }
         let der = CertificateDer::from(leaf.as_slice());
         let intermediates: Vec<_> = rest
@@ -169,29 +303,36 @@ impl Trust {
             .collect();
         let certificate = EndEntityCert::try_from(&der).map_err(|error| explain(&error))?;
         let seconds = Duration::from_secs(u64::try_from(unix_now).unwrap_or(0));
-        let path = certificate
-            .verify_for_usage(
-                &ALGORITHMS,
-                &self.anchors,
-                &intermediates,
-                UnixTime::since_unix_epoch(seconds),
-                KeyUsage::client_auth(),
-                None,
-                Some(&|path| self.check_path(path, unix_now)),
-            )
+        let path = self
+            .lists
+            .with_options(|revocation| {
+                certificate.verify_for_usage(
+                    &ALGORITHMS,
+                    &self.anchors,
+                    &intermediates,
+                    UnixTime::since_unix_epoch(seconds),
+                    KeyUsage::client_auth(),
+                    revocation,
+                    Some(&|path| self.check_path(path, unix_now)),
+                )
+            })
             .map_err(|error| explain(&error))?;
         let authority = self
             .authority(&path)
-            .ok_or("the chain's end is not known")?;
-        let facts = Facts::of(leaf).map_err(|why| format!("the client certificate {why}"))?;
-        check_leaf(&facts)?;
-        let mut not_after = facts.not_after.min(authority.not_after);
+            .ok_or_else(|| reject("the chain's end is not known".into()))?;
+        let facts =
+            Facts::of(leaf).map_err(|why| reject(format!("the client certificate {why}")))?;
+        check_leaf(&facts).map_err(reject)?;
+        let mut not_after = facts
+            .not_after
+            .min(authority.not_after)
+            .min(self.lists.good_until());
         for issuer in path.intermediate_certificates() {
             let issuer =
-                Facts::of(&issuer.der()).map_err(|why| format!("an intermediate {why}"))?;
+                Facts::of(&issuer.der()).map_err(|why| reject(format!("an intermediate {why}")))?;
             not_after = not_after.min(issuer.not_after);
         }
-        identity(authority, facts, leaf, not_after)
+        identity(authority, facts, leaf, not_after).map_err(reject)
     }
 
     fn authority(&self, path: &VerifiedPath<'_>) -> Option<&Authority> {
@@ -233,23 +374,12 @@ impl Trust {
         }
         Ok(())
     }
+}
 
-    fn check_denied(&self, identity: ClientIdentity) -> Verdict {
-        let serial = serial_key(&identity.serial);
-        if serial.is_some_and(|serial| self.denied_serials.contains(&serial)) {
-            return Verdict::Revoked(format!(
-                "certificate {} is on the deny-list",
-                identity.serial
-            ));
-        }
-        if self
-            .denied_clients
-            .contains(&identity.client_id.to_ascii_lowercase())
-        {
-            return Verdict::Revoked(format!("client {} is on the deny-list", identity.client_id));
-        }
-        Verdict::Accepted(identity)
-    }
+/// Why a chain does not do.
+enum Bad {
+    Rejected(String),
+    Revoked(String),
 }
 
 /// A CA is its name and its key, whatever the certificate around them.
@@ -295,10 +425,16 @@ fn identity(
     }
     Ok(ClientIdentity {
         client_id,
-        serial: facts.serial,
-        cert_hash: facts::hex(&sha256(leaf)),
-        device: field,
+        device: Some(field),
+        user: None,
+        tenant: None,
         not_after,
+        proof: Proof::Certificate {
+            serial: facts.serial,
+            hash: facts::hex(&sha256(leaf)),
+            issuer_der: facts.issuer_der,
+            serial_der: facts.serial_der,
+        },
     })
 }
 
@@ -316,8 +452,13 @@ fn field(id: IdField, facts: &Facts) -> Result<String, String> {
 }
 
 /// webpki's verdict in the words of an operator.
-fn explain(error: &Error) -> String {
-    match error {
+fn explain(error: &Error) -> Bad {
+    let text = match error {
+        Error::CertRevoked => return Bad::Revoked("a certificate of the chain was revoked by its issuer".into()),
+        Error::UnknownRevocationStatus => {
+            "no revocation list of a CA in the chain is there, and the site wants one (crl_fail = \"hard\")".into()
+        }
+        Error::CrlExpired { .. } => "the revocation list of a CA in the chain is out of date".into(),
         Error::UnknownIssuer => {
             "no published CA issued the certificate, or intermediates are missing".into()
         }
@@ -338,5 +479,6 @@ fn explain(error: &Error) -> String {
         | Error::MaximumSignatureChecksExceeded
         | Error::MaximumNameConstraintComparisonsExceeded => "the chain is too complicated".into(),
         other => format!("the certificate cannot be used: {other}"),
-    }
+    };
+    Bad::Rejected(text)
 }

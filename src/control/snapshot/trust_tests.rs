@@ -1,6 +1,6 @@
 //! Chains right and wrong.
 
-use super::{ClientIdentity, Trust, Verdict};
+use super::{ClientIdentity, Stock, Trust, Verdict};
 use crate::control::certificates::facts::hex;
 use crate::control::certificates::pem;
 use crate::control::settings::{IdField, PublishedCa, SiteSettings, sha256};
@@ -19,13 +19,17 @@ fn settings(cas: &[(&str, &Ca, IdField)]) -> SiteSettings {
     SiteSettings {
         revision: 1,
         client_ca: cas.iter().map(publish).collect(),
-        deny_serials: vec![],
-        deny_clients: vec![],
+        ..SiteSettings::default()
     }
 }
 
 fn trust(ca: &Ca) -> Trust {
-    Trust::new(&settings(&[("corp", ca, IdField::DnsSan)])).unwrap()
+    made(&settings(&[("corp", ca, IdField::DnsSan)])).unwrap()
+}
+
+/// What stands in the settings alone.
+fn made(settings: &SiteSettings) -> Result<Trust, String> {
+    Trust::new(settings, &[], &Stock::default())
 }
 
 /// A chain of one.
@@ -55,10 +59,10 @@ fn a_good_leaf_is_its_dns_name() {
     let leaf = leaf("pc1.corp.example", &root, |_| {});
     let identity = accepted(trust(&root).judge(one(&leaf), NOW));
     assert_eq!(identity.client_id, "cert:corp/pc1.corp.example");
-    assert_eq!(identity.device, "pc1.corp.example");
-    assert_eq!(identity.cert_hash, hex(&sha256(&leaf)));
+    assert_eq!(identity.device.as_deref(), Some("pc1.corp.example"));
+    assert_eq!(identity.cert_hash(), Some(hex(&sha256(&leaf)).as_str()));
     assert_eq!(identity.not_after, END);
-    assert_eq!(identity.serial.len() % 2, 0);
+    assert_eq!(identity.serial().unwrap().len() % 2, 0);
 }
 
 #[test]
@@ -276,7 +280,7 @@ fn the_id_is_the_field_that_the_ca_asks_for() {
         p.serial_number = Some(SerialNumber::from_slice(&[0x0a, 0xbc]));
     });
     let id = |field| {
-        let trust = Trust::new(&settings(&[("corp", &root, field)])).unwrap();
+        let trust = made(&settings(&[("corp", &root, field)])).unwrap();
         accepted(trust.judge(one(&leaf), NOW)).client_id
     };
     assert_eq!(id(IdField::DnsSan), "cert:corp/pc1.corp");
@@ -299,7 +303,7 @@ fn without_a_dns_name_the_cn_stands_in_and_without_both_nobody() {
     });
     rejected(trust(&root).judge(one(&nameless), NOW), "no DNS name");
     for (field, reason) in [(IdField::Cn, "no CN"), (IdField::UriSan, "no URI")] {
-        let trust = Trust::new(&settings(&[("corp", &root, field)])).unwrap();
+        let trust = made(&settings(&[("corp", &root, field)])).unwrap();
         rejected(trust.judge(one(&nameless), NOW), reason);
     }
 }
@@ -307,7 +311,7 @@ fn without_a_dns_name_the_cn_stands_in_and_without_both_nobody() {
 #[test]
 fn a_name_that_could_break_a_header_is_rejected() {
     let root = ca("root");
-    let trust = Trust::new(&settings(&[("corp", &root, IdField::Cn)])).unwrap();
+    let trust = made(&settings(&[("corp", &root, IdField::Cn)])).unwrap();
     let cn = |cn: &str| {
         leaf("pc1", &root, |p| {
             p.distinguished_name
@@ -356,7 +360,7 @@ fn control_characters_in_a_dns_name_are_rejected() {
 #[test]
 fn a_client_id_has_an_end() {
     let root = ca("root");
-    let trust = Trust::new(&settings(&[("corp", &root, IdField::Cn)])).unwrap();
+    let trust = made(&settings(&[("corp", &root, IdField::Cn)])).unwrap();
     let cn = |n: usize| {
         leaf("pc1", &root, |p| {
             p.distinguished_name.push(DnType::CommonName, "x".repeat(n))
@@ -374,7 +378,7 @@ fn a_client_id_has_an_end() {
 #[test]
 fn the_ca_that_issued_gives_the_name() {
     let (a, b) = (ca("a"), ca("b"));
-    let trust = Trust::new(&settings(&[
+    let trust = made(&settings(&[
         ("staff", &a, IdField::DnsSan),
         ("kiosks", &b, IdField::Cn),
     ]))
@@ -400,7 +404,7 @@ fn a_denied_serial_or_client_is_revoked_however_it_is_written() {
         let mut settings = settings(&[("corp", &root, IdField::DnsSan)]);
         settings.deny_serials = serials.iter().map(|s| s.to_string()).collect();
         settings.deny_clients = clients.iter().map(|s| s.to_string()).collect();
-        Trust::new(&settings).unwrap().judge(&chain, NOW)
+        made(&settings).unwrap().judge(&chain, NOW)
     };
     for denied in ["0ABCDE", "a:bc:de", "0x0abcde", "000ABCDE"] {
         assert!(
@@ -423,7 +427,7 @@ fn a_denied_client_that_is_invalid_anyway_is_rejected() {
     let root = ca("root");
     let mut settings = settings(&[("corp", &root, IdField::DnsSan)]);
     settings.deny_clients = vec!["cert:corp/pc1".into()];
-    let trust = Trust::new(&settings).unwrap();
+    let trust = made(&settings).unwrap();
     rejected(
         trust.judge(&[leaf("pc1", &root, |_| {})], END + 1),
         "expired",
@@ -490,7 +494,7 @@ fn what_is_published_as_a_ca_must_be_one() {
     let publish = |pem: String| {
         let mut settings = settings(&[("corp", &root, IdField::DnsSan)]);
         settings.client_ca[0].pem = pem;
-        Trust::new(&settings).map(|_| ())
+        made(&settings).map(|_| ())
     };
     let not_a_ca = pem::canonical(&[leaf("pc1", &root, |_| {}).into()]);
     assert!(publish(not_a_ca).unwrap_err().contains("not a CA"));
@@ -520,7 +524,7 @@ fn one_ca_has_one_name() {
     let root = ca("root");
     let twice = settings(&[("a", &root, IdField::DnsSan), ("b", &root, IdField::Cn)]);
     assert!(
-        Trust::new(&twice)
+        made(&twice)
             .unwrap_err()
             .contains("published as \"a\" already")
     );

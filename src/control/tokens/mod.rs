@@ -1,7 +1,7 @@
-//! Tokens: what makes a bearer token the proof of a client.
+//! Tokens: what makes a bearer token the proof of a client, and the site's own tokens.
 //!
 //! [`verify`] judges one JSON Web Token (RFC 7519) in its compact form (RFC 7515 §3.1) against the configured issuers:
-//! no I/O, no clock of its own, the same answer for the same input.
+//! no I/O, no clock of its own, the same answer for the same input. [`site`] is `tidegate token`.
 //!
 //! What holds:
 //! - The key decides the algorithm: RSA keys verify RS256, P-256 keys ES256, Ed25519 keys EdDSA, and nothing else is
@@ -22,6 +22,7 @@ mod claims;
 mod jose;
 mod json;
 mod keys;
+pub mod site;
 mod verify;
 
 pub use keys::{KeySet, MAX_JWKS_BYTES, MAX_KEYS};
@@ -104,6 +105,16 @@ pub enum Refusal {
     UnknownKey { issuer: usize },
     /// This issuer's keys are not there yet.
     NoKeys { issuer: usize },
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Invalid(why) => f.write_str(why),
+            Self::UnknownKey { .. } => f.write_str("the token's issuer has no such key"),
+            Self::NoKeys { .. } => f.write_str("the keys of the token's issuer are not there yet"),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ pub const REMEMBERED: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision<K> {
     /// Send READY. The link in `replace` had the same incarnation and index: close it at once. Those in `retire` belong
-    /// to older incarnations: send GOAWAY or REFUSE(replaced), and let no new stream on them. Each with its shard.
+    /// to older incarnations: close them too, unless they said GOAWAY and have streams to finish. Each with its shard.
     Accept {
         replace: Option<(u16, K)>,
         retire: Vec<(u16, K)>,

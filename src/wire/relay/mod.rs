@@ -68,11 +68,13 @@
 //! found the peer's mistake that the text tells) · 8 no_such_shard · 9 overloaded.
 //!
 //! GOAWAY is sent when draining, also on an idle link. After GOAWAY, sent or received, the gateway opens no more streams
-//! on the link; an OPEN that crossed it is served or reset with `refused`. A later GOAWAY replaces an earlier one.
+//! on the link; an OPEN that crossed it is served or reset with `refused`. A later GOAWAY replaces an earlier one. A
+//! gateway that received GOAWAY closes the link when no stream is left on it, and a connector that sent it waits for
+//! that: the gateway alone knows that no OPEN is on the way.
 //!
 //! **Links of one connector.** The link index tells apart the links that one incarnation has to one gateway instance.
 //! The same incarnation and index replaces that one link at once, half-open or not. A new incarnation retires all links
-//! of older ones, on every shard. A retired incarnation that comes back while the newer has links is refused as
+//! of older ones, on every shard: they end at once, but those that said GOAWAY finish their streams. A retired incarnation that comes back while the newer has links is refused as
 //! `duplicate_connector_id`: two processes live under one id. [`Incarnations`] decides it.
 //!
 //! # Liveness
@@ -182,8 +184,8 @@
 //!
 //! # What never happens here
 //!
-//! No I/O, no clock, no randomness. No allocation in steady state: heads are encoded in one scratch buffer, queued bytes
-//! lie in recycled ones. What a peer can make this side hold is bounded: one partial frame (64 KiB), the credit of its
+//! No I/O, no clock, no randomness. No allocation in steady state: heads are encoded in one scratch buffer (OPEN in
+//! its owner's), queued bytes lie in recycled ones. What a peer can make this side hold is bounded: one partial frame (64 KiB), the credit of its
 //! streams, and one mark for each answer owed.
 
 mod control;
@@ -192,6 +194,7 @@ mod frame;
 mod head;
 mod incarnation;
 mod liveness;
+mod open;
 mod publication;
 mod queue;
 mod receive;
@@ -210,6 +213,7 @@ pub use credit::{SESSION_CREDIT, STREAM_CREDIT};
 pub use frame::{HEADER, Kind, MAX_DATA, MAX_PAYLOAD, MAX_TEXT};
 pub use incarnation::{Decision, Incarnations};
 pub use liveness::{HANDSHAKE_TIMEOUT, PING_INTERVAL};
+pub use open::OpenFrame;
 pub use session::Session;
 pub use stream::MAX_INTERIM;
 
@@ -301,7 +305,7 @@ pub struct OpenHead<'a> {
     pub body: Body,
     /// The client sent `Expect: 100-continue` and waits.
     pub expect_continue: bool,
-    /// Of a received head; [`Session::open`] takes the fields to send apart ([`Fields::empty`] stands here then).
+    /// Of a received head; [`OpenFrame::encode`] takes the fields to send apart ([`Fields::empty`] stands here then).
     pub fields: Fields<'a>,
 }
 

@@ -138,6 +138,7 @@ impl<T: Copy> Session<T> {
             }
             Kind::GoAway => {
                 self.going_away = true;
+                self.peer_leaves = true;
                 Ok(Taken::GoAway)
             }
             Kind::Publish => {

@@ -78,18 +78,29 @@ impl<T: Copy> Session<T> {
 
     /// Sends the frame in `scratch` at once, or queues it in its stream.
     pub(super) fn send_whole(&mut self, slot: usize, whole: Whole, out: &mut impl Put) {
+        let scratch = std::mem::take(&mut self.scratch);
+        self.send_frame(slot, whole, &scratch, out);
+        self.scratch = scratch;
+    }
+
+    /// The same for a frame that lies elsewhere.
+    pub(super) fn send_frame(
+        &mut self,
+        slot: usize,
+        whole: Whole,
+        frame: &[u8],
+        out: &mut impl Put,
+    ) {
         let stream = self.slots.get(slot);
         if stream.queue.is_empty()
             && !self.schedule.waits()
             && out.staged() < self.limits.stage_bytes
         {
-            out.put(&self.scratch);
+            out.put(frame);
             self.whole_left(slot, whole, out);
         } else {
-            stream
-                .queue
-                .push_frame(whole, &self.scratch, &mut self.pool);
-            self.queued += self.scratch.len();
+            stream.queue.push_frame(whole, frame, &mut self.pool);
+            self.queued += frame.len();
             self.wake(slot);
         }
     }

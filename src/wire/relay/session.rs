@@ -5,6 +5,7 @@ use super::credit::{SendCredit, SessionWindow, StreamWindow};
 use super::frame::{Decoder, Kind, MAX_DATA};
 use super::head;
 use super::liveness::Liveness;
+use super::open::OpenFrame;
 use super::publication;
 use super::queue::{Pool, Whole};
 use super::schedule::{Lists, Schedule};
@@ -12,8 +13,7 @@ use super::send::{CONTROL, WITHHELD, put_credit, put_data};
 use super::slots::Slots;
 use super::stream::Half;
 use super::{
-    Body, FEATURES, Field, Hello, OpenHead, Ready, ResetCode, Role, SessionError, SessionLimits,
-    StreamId,
+    Body, FEATURES, Field, Hello, Ready, ResetCode, Role, SessionError, SessionLimits, StreamId,
 };
 use crate::wire::Put;
 use std::time::{Duration, Instant};
@@ -49,7 +49,10 @@ pub struct Session<T> {
     /// A PUBLISHED that waits for room.
     pub(super) verdict_due: Option<Box<[u8]>>,
     pub(super) incoming: publication::Incoming,
+    /// GOAWAY was sent or received.
     pub(super) going_away: bool,
+    /// GOAWAY was received.
+    pub(super) peer_leaves: bool,
     pub(super) schedule: Schedule,
     /// Streams that owe a RESET or CREDIT; streams whose CREDIT is withheld under pressure.
     pub(super) control: Lists<2>,
@@ -90,6 +93,7 @@ impl<T: Copy> Session<T> {
             verdict_due: None,
             incoming: publication::Incoming::default(),
             going_away: false,
+            peer_leaves: false,
             schedule: Schedule::new(),
             control: Lists::new(),
             drained: Lists::new(),
@@ -191,16 +195,15 @@ impl<T: Copy> Session<T> {
 
     // ---- stream verbs. Order within a stream is kept whatever waits. On a stream that is gone they do nothing.
 
-    /// Gateway: opens a stream with `head` and `fields` (`head.fields` is not read). `None`: the streams limit is
-    /// reached, the session is not ready or going away, or the head does not fit (64 KiB, syntax of its parts).
+    /// Gateway: opens a stream with an encoded OPEN, which can be sent again. `None`: the streams limit is reached, the
+    /// session is not ready or going away, or the frame is empty.
     pub fn open(
         &mut self,
         token: T,
-        head: &OpenHead<'_>,
-        fields: &mut dyn Iterator<Item = Field<'_>>,
+        frame: &mut OpenFrame,
         out: &mut impl Put,
     ) -> Option<StreamId> {
-        if self.role != Role::Gateway || self.phase != Phase::Ready || self.going_away {
+        if !self.can_open() || frame.is_empty() {
             return None;
         }
         let limit = self.limits.streams.min(self.offer.streams);
@@ -208,12 +211,7 @@ impl<T: Copy> Session<T> {
         let slot = self.slots.take(token, limit, window)?;
         self.reserve_lists();
         let id = self.slots.id(slot);
-        let encoded = self.encode(Kind::Open, id, |buf| head::encode_open(buf, head, fields));
-        if encoded.is_err() {
-            self.slots.release(slot);
-            return None;
-        }
-        self.send_whole(slot, Whole::Open, out);
+        self.send_frame(slot, Whole::Open, frame.on(id), out);
         Some(id)
     }
 
@@ -432,6 +430,11 @@ impl<T: Copy> Session<T> {
             && self.phase == Phase::Ready
             && !self.going_away
             && self.slots.open() < self.limits.streams.min(self.offer.streams)
+    }
+
+    /// The peer said GOAWAY.
+    pub fn peer_leaves(&self) -> bool {
+        self.peer_leaves
     }
 
     /// Smoothed round trip; `None` before the first PONG.

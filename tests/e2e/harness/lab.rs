@@ -97,6 +97,8 @@ pub struct Plan {
     alone: bool,
     gateway_shards: u16,
     connector_shards: u16,
+    connectors: u16,
+    instances: u16,
     listen: String,
     limits: String,
     routes: String,
@@ -142,6 +144,18 @@ impl Plan {
 
     pub fn shards(mut self, gateway: u16, connector: u16) -> Plan {
         (self.gateway_shards, self.connector_shards) = (gateway, connector);
+        self
+    }
+
+    /// So many connectors may serve the site, `cp-1` and on. The lab starts the first one only.
+    pub fn connectors(mut self, count: u16) -> Plan {
+        self.connectors = count;
+        self
+    }
+
+    /// So many instances of the gateway are dialled. The lab starts number 0 only.
+    pub fn instances(mut self, count: u16) -> Plan {
+        self.instances = count;
         self
     }
 
@@ -212,7 +226,7 @@ impl Plan {
         }
         let ports = Ports {
             clients: ports::free(),
-            relay: ports::free(),
+            relay: ports::free_row(self.instances),
             gateway_admin: ports::free(),
             connector_admin: ports::free(),
         };
@@ -227,7 +241,9 @@ impl Plan {
         if let Some(hosts) = &self.hosts {
             fs::write(dir.join("hosts"), hosts).expect("hosts");
         }
-        pki(dir, &["connector", "cp-1"]);
+        for number in 1..=self.connectors {
+            pki(dir, &["connector", &format!("cp-{number}")]);
+        }
         pki(dir, &["client", "device-1"]);
         fs::write(dir.join("gateway.toml"), self.gateway_toml(ports)).expect("gateway.toml");
         let text = self.connector_toml(ports, upstream.port);
@@ -255,6 +271,7 @@ impl Plan {
             gateway_admin,
             ..
         } = ports;
+        let connectors: Vec<_> = (1..=self.connectors).map(|n| format!("cp-{n}")).collect();
         let at = |port: u16| match self.family {
             Family::Four => format!("\"127.0.0.1:{port}\""),
             Family::Six => format!("\"[::1]:{port}\""),
@@ -266,7 +283,7 @@ impl Plan {
              admin = \"{admin}:{gateway_admin}\"\n{listen}\n\
              [tls]\ncertificate = \"server.pem\"\nkey = \"server.key\"\n\
              [relay]\nconnector_ca = \"ca.pem\"\n\
-             [[site]]\nname = \"main\"\nhosts = [\"*\"]\nconnectors = [\"cp-1\"]\n\
+             [[site]]\nname = \"main\"\nhosts = [\"*\"]\nconnectors = {connectors:?}\n\
              [limits]\n{limits}\n[log]\naccess = \"all\"\n",
             clients = at(clients),
             relay = at(relay),
@@ -286,7 +303,7 @@ impl Plan {
         let text = format!(
             "[connector]\nid = \"cp-1\"\nsite = \"main\"\nshards = {shards}\nadmin = \"{admin}:{connector_admin}\"\n\
              tls = {{ certificate = \"cp-1.pem\", key = \"cp-1.key\", gateway_ca = \"ca.pem\" }}\n\
-             [[gateway]]\nhost = \"{host}\"\nport = {relay}\n\
+             [[gateway]]\nhost = \"{host}\"\nport = {relay}\ninstances = {instances}\n\
              [site]\nrevision = 1\nclient_ca = [{{ name = \"lab\", file = \"clients-ca.pem\" }}]\n\
              [[route]]\npath = \"/t/\"\nupstream = [\"http://UPSTREAM\"]\nauth = \"none\"\n\
              [[route]]\npath = \"/cert/\"\nupstream = [\"http://UPSTREAM\"]\nauth = \"certificate\"\n{routes}",
@@ -296,6 +313,7 @@ impl Plan {
                 Family::Six | Family::Both => "::1",
             }),
             shards = self.connector_shards,
+            instances = self.instances,
             routes = self.routes,
         );
         text.replace("UPSTREAM", &format!("{}:{upstream}", self.admin()))
@@ -342,6 +360,8 @@ impl Lab {
             alone: false,
             gateway_shards: 1,
             connector_shards: 1,
+            connectors: 1,
+            instances: 1,
             listen: String::new(),
             limits: String::new(),
             routes: String::new(),
@@ -435,6 +455,15 @@ impl Lab {
     /// Starts (again) what was killed, without waiting.
     pub fn spawn_gateway(&mut self) {
         self.gateway = spawn("gateway", self.dir());
+    }
+
+    /// The connector by a command of the test's, which ends with `tidegate connector` or becomes it. Waits for it.
+    #[track_caller]
+    pub fn connector_by(&mut self, command: &mut Command) {
+        let file = self.file("connector.toml");
+        command.arg("connector").arg("--config").arg(file);
+        self.connector = Some(Process::start("connector", self.dir(), command));
+        self.wait_connector();
     }
 
     pub fn spawn_connector(&mut self) {

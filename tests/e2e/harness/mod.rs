@@ -1,14 +1,17 @@
 //! What the tests stand on: processes, ports, a PKI, upstreams, and clients that can misbehave.
 
 pub mod curl;
+pub mod fleet;
 pub mod http;
 pub mod lab;
+pub mod load;
 pub mod nginx;
 pub mod pattern;
 pub mod ports;
 pub mod process;
 pub mod talk;
 pub mod tls;
+pub mod tls_server;
 pub mod upstream;
 pub mod wait;
 

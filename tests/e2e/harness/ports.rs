@@ -11,16 +11,23 @@ static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// A port of 127.0.0.1 and ::1 that nobody else in this run gets. Two runs at once begin at different places.
 pub fn free() -> u16 {
+    free_row(1)
+}
+
+/// The first of `count` such ports in a row.
+pub fn free_row(count: u16) -> u16 {
+    let width = u32::from(count);
     for _ in 0..COUNT {
-        let step = NEXT.fetch_add(1, Ordering::Relaxed);
-        let port = FIRST + (std::process::id().wrapping_mul(331).wrapping_add(step)) % COUNT;
-        let port = u16::try_from(port).expect("the range is below 65,536");
-        if ["127.0.0.1", "::1"].iter().all(|ip| is_free(ip, port)) {
-            return port;
+        let step = NEXT.fetch_add(width, Ordering::Relaxed);
+        let at = std::process::id().wrapping_mul(331).wrapping_add(step) % COUNT;
+        let first = u16::try_from(FIRST + at).expect("the range is below 65,536");
+        let free = |port: u16| ["127.0.0.1", "::1"].iter().all(|ip| is_free(ip, port));
+        if at + width <= COUNT && (first..first + count).all(free) {
+            return first;
         }
     }
     panic!(
-        "no port of 127.0.0.1 is free between {FIRST} and {}",
+        "no {count} ports of 127.0.0.1 are free in a row between {FIRST} and {}",
         FIRST + COUNT
     );
 }

@@ -52,7 +52,12 @@ impl Process {
 
     /// SIGTERM.
     pub fn terminate(&self) {
-        let command = format!("kill -TERM {}", self.pid());
+        self.signal("TERM");
+    }
+
+    /// A signal by its name without SIG.
+    pub fn signal(&self, name: &str) {
+        let command = format!("kill -{name} {}", self.pid());
         let sent = Command::new("sh")
             .args(["-c", &command])
             .status()

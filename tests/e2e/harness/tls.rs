@@ -66,6 +66,11 @@ impl Tls {
         Tls::begin(TcpStream::connect((lab.ip(), lab.ports.clients))?, config)
     }
 
+    /// To a gateway of one's choice, by its port.
+    pub fn try_connect_to(port: u16, config: &Arc<ClientConfig>) -> io::Result<Tls> {
+        Tls::begin(TcpStream::connect(("127.0.0.1", port))?, config)
+    }
+
     /// The same over a connection that said something already.
     pub fn begin(tcp: TcpStream, config: &Arc<ClientConfig>) -> io::Result<Tls> {
         tcp.set_nodelay(true)?;

@@ -226,7 +226,7 @@ fn head_of_64_kib_passes_and_one_byte_more_does_not() {
     let End { session, out, .. } = &mut pair.gateway;
     assert!(
         session
-            .open(1, &request(), &mut fields.iter().copied(), out)
+            .open(1, &mut opening_with(&mut fields.iter().copied()), out)
             .is_some()
     );
     let longer = [first, b"!"].concat();
@@ -240,11 +240,10 @@ fn head_of_64_kib_passes_and_one_byte_more_does_not() {
             value: second,
         },
     ];
-    assert_eq!(
-        session.open(2, &request(), &mut fields.iter().copied(), out),
-        None
-    );
-    assert_eq!(session.streams(), 1, "the slot came back");
+    let mut unfit = opening_with(&mut fields.iter().copied());
+    assert!(unfit.is_empty());
+    assert_eq!(session.open(2, &mut unfit, out), None);
+    assert_eq!(session.streams(), 1, "no slot is taken");
     pair.settle();
     assert_eq!(pair.connector.seen.len(), 1);
 }
@@ -257,7 +256,7 @@ fn endless_fields_are_cut_off() {
         value: b"b",
     });
     let End { session, out, .. } = &mut pair.gateway;
-    assert_eq!(session.open(1, &request(), &mut endless, out), None);
+    assert_eq!(session.open(1, &mut opening_with(&mut endless), out), None);
 }
 
 #[test]

@@ -332,13 +332,50 @@ fn go_away_stops_new_streams_and_lets_old_ones_finish() {
         );
         assert!(!pair.gateway.session.can_open());
         let End { session, out, .. } = &mut pair.gateway;
-        assert_eq!(session.open(2, &request(), &mut no_fields(), out), None);
+        assert_eq!(session.open(2, &mut opening(), out), None);
         pair.connector.head(stream);
         pair.connector.end(stream);
         pair.gateway.end(stream);
         pair.settle();
         assert_eq!(pair.gateway.session.streams(), 0);
     }
+}
+
+/// A frame that was sent goes out again as it was, under the id that it has there.
+#[test]
+fn one_frame_opens_a_stream_on_each_of_two_sessions() {
+    let mut pairs = [Pair::ready(), Pair::ready()];
+    // The second session has used a slot's first generation already.
+    let used = pairs[1].open(1);
+    pairs[1].gateway.reset(used, ResetCode::Cancelled);
+    pairs[1].settle();
+    pairs[1].connector.take_seen();
+    let mut frame = opening();
+    let ids = pairs.each_mut().map(|pair| {
+        let End { session, out, .. } = &mut pair.gateway;
+        let id = session.open(9, &mut frame, out).expect("a stream is free");
+        pair.settle();
+        id
+    });
+    assert_ne!(ids[0], ids[1]);
+    let seen = pairs.each_mut().map(|pair| pair.connector.take_seen());
+    for (id, seen) in ids.iter().zip(&seen) {
+        let Seen::Open { stream, head, .. } = &seen[0] else {
+            panic!("{seen:?}");
+        };
+        assert_eq!(stream, id);
+        assert!(head.starts_with(b"GET /mp/x?y=1 mp.example r-1"));
+    }
+}
+
+#[test]
+fn only_the_receiver_of_go_away_knows_that_its_peer_leaves() {
+    let mut pair = Pair::ready();
+    let End { session, out, .. } = &mut pair.connector;
+    session.send_go_away(Duration::ZERO, Duration::ZERO, out);
+    pair.settle();
+    assert!(pair.gateway.session.peer_leaves());
+    assert!(!pair.connector.session.peer_leaves());
 }
 
 #[test]
@@ -385,7 +422,7 @@ fn refusal_ends_the_session_for_both() {
     let end = out.len();
     session.send_data(stream, b"x", out);
     session.send_end(stream, &mut no_fields(), out);
-    assert_eq!(session.open(2, &request(), &mut no_fields(), out), None);
+    assert_eq!(session.open(2, &mut opening(), out), None);
     session.pump(pair.now, out);
     assert_eq!(out.len(), end, "nothing after REFUSE");
     assert_eq!(

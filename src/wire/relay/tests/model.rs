@@ -265,7 +265,7 @@ impl World {
 
     fn open(&mut self) {
         let End { session, out, .. } = &mut self.pair.gateway;
-        if let Some(id) = session.open(1, &request(), &mut no_fields(), out) {
+        if let Some(id) = session.open(1, &mut opening(), out) {
             let earlier = self.lives.insert(id.0, Life::default());
             assert!(
                 earlier.is_none_or(|l| l.over[GATEWAY]),

@@ -253,6 +253,18 @@ pub fn request<'a>() -> OpenHead<'a> {
     }
 }
 
+/// [`request`] as a frame, with these fields. Empty when it does not fit.
+pub fn opening_with(fields: &mut dyn Iterator<Item = Field<'_>>) -> OpenFrame {
+    let mut frame = OpenFrame::default();
+    frame.encode(&request(), fields);
+    frame
+}
+
+/// [`request`] as a frame.
+pub fn opening() -> OpenFrame {
+    opening_with(&mut no_fields())
+}
+
 pub fn no_fields() -> std::iter::Empty<Field<'static>> {
     std::iter::empty()
 }
@@ -315,7 +327,7 @@ impl Pair {
     pub fn open(&mut self, token: u32) -> StreamId {
         let End { session, out, .. } = &mut self.gateway;
         session
-            .open(token, &request(), &mut no_fields(), out)
+            .open(token, &mut opening(), out)
             .expect("a stream is free")
     }
 

@@ -142,7 +142,10 @@ fn exchange_byte_for_byte() {
     }]
     .into_iter();
     let End { session, out, .. } = &mut pair.gateway;
-    let stream = session.open(1, &head, &mut fields, out).unwrap();
+    let mut frame = OpenFrame::default();
+    assert!(frame.encode(&head, &mut fields));
+    assert_eq!(frame.target(), b"/t");
+    let stream = session.open(1, &mut frame, out).unwrap();
     session.send_data(stream, b"xyz", out);
     session.send_end(
         stream,

@@ -63,8 +63,17 @@ impl Upstream {
         Upstream::on(Ipv4Addr::LOCALHOST)
     }
 
+    /// At another address.
     pub fn on(address: impl Into<IpAddr>) -> Upstream {
-        let (address, port) = (address.into(), ports::free());
+        Upstream::at(address.into(), ports::free())
+    }
+
+    /// At another address of the loopback network, at a port of the test's choice.
+    pub fn start_at(ip: &str, port: u16) -> Upstream {
+        Upstream::at(ip.parse().expect("an address"), port)
+    }
+
+    fn at(address: IpAddr, port: u16) -> Upstream {
         let listener = TcpListener::bind((address, port)).expect("a port that was free just now");
         let state = Arc::new(State::default());
         let shared = state.clone();
