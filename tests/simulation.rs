@@ -106,7 +106,7 @@ struct GatewayHost {
     ring: SimRing,
     service: Gateway,
     publications: mpsc::Receiver<Order>,
-    registry: Arc<Mutex<Registry>>,
+    registry: Mutex<Registry>,
     published: Arc<Published<Snapshot>>,
     plan: Arc<gateway::plan::Plan>,
     shards: Vec<Sender<gateway::shard::Message>>,
@@ -119,15 +119,15 @@ impl GatewayHost {
         let mut ring = net.ring(GATEWAY);
         let registry = Registry::new(&config.sites);
         let published = Arc::new(Published::from_arc(registry.current()));
-        let registry = Arc::new(Mutex::new(registry));
-        let names = registry.clone();
+        let names = registry.ids();
+        let registry = Mutex::new(registry);
         let (sender, receiver) = mesh::channel(64, ring.waker());
         let (control, publications) = mpsc::sync_channel(16);
         let shared = Arc::new(Shared {
             incarnations: Arc::new(Mutex::new(Incarnations::new())),
             shards: vec![sender.clone()],
             control,
-            names: Box::new(move |id| names.lock().unwrap().connector_index(id)),
+            names,
         });
         let cx = gateway::context::Context::new(
             plan.clone(),

@@ -173,20 +173,20 @@ fn demo(options: &Options) -> Result<(), String> {
     })
 }
 
-/// Makes what is missing of the PKI; a second run uses the first one's.
+/// Makes what is missing of the PKI and of the site's token keys; a second run uses the first one's.
 fn make_pki(program: &Path, dir: &Path) -> Result<(), String> {
-    let steps: [(&str, &[&str]); 4] = [
-        ("ca.pem", &["init"]),
-        ("server.pem", &["server"]),
-        ("cp-1.pem", &["connector", "cp-1"]),
-        ("device-1.pem", &["client", "device-1"]),
+    let steps: [(&str, &[&str]); 5] = [
+        ("ca.pem", &["pki", "init"]),
+        ("server.pem", &["pki", "server"]),
+        ("cp-1.pem", &["pki", "connector", "cp-1"]),
+        ("device-1.pem", &["pki", "client", "device-1"]),
+        ("site-tokens.jwks", &["token", "init"]),
     ];
     for (made, arguments) in steps {
         if dir.join(made).exists() {
             continue;
         }
         let output = Command::new(program)
-            .arg("pki")
             .args(arguments)
             .arg("--dir")
             .arg(dir)
@@ -194,7 +194,7 @@ fn make_pki(program: &Path, dir: &Path) -> Result<(), String> {
             .map_err(|e| format!("cannot run myself: {e}"))?;
         if !output.status.success() {
             return Err(format!(
-                "pki {}: {}",
+                "{}: {}",
                 arguments.join(" "),
                 String::from_utf8_lossy(&output.stderr).trim()
             ));
@@ -245,6 +245,11 @@ port = {relay}
 [site]
 revision = 1
 client_ca = [{{ name = "lab", file = "clients-ca.pem" }}]
+tokens = ["site-tokens.jwks"]
+[[route]]
+path = "/app/"
+upstream = ["http://127.0.0.1:{upstream}"]
+auth = "any"
 [[route]]
 path = "/mp/"
 upstream = ["http://127.0.0.1:{upstream}"]
@@ -306,6 +311,11 @@ fn greeting(dir: &Path, ports: &Ports) -> String {
     let clients = ports.clients;
     let curl = format!("curl -sS --cacert {dir}/ca.pem");
     let device = format!("--cert {dir}/device-1.pem --key {dir}/device-1.key");
+    let program = std::env::current_exe()
+        .map_or_else(|_| "tidegate".into(), |path| path.display().to_string());
+    let token = format!(
+        "-H \"Authorization: Bearer $({program} token issue --dir {dir} --client phone-1)\""
+    );
     let lines = [
         (
             format!("{curl} {device} https://localhost:{clients}/mp/hello"),
@@ -322,6 +332,10 @@ fn greeting(dir: &Path, ports: &Ports) -> String {
         (
             format!("{curl} {device} https://localhost:{clients}/open/headers"),
             "200: what the upstream is told of the client",
+        ),
+        (
+            format!("{curl} {token} https://localhost:{clients}/app/headers"),
+            "200: a client with a token of the site",
         ),
         (
             format!("{curl} https://localhost:{clients}/mp/hello"),

@@ -38,6 +38,7 @@ pub fn plan(config: &ConnectorConfig) -> Result<Plan, String> {
 
 fn serve(file: &Path, config: &ConnectorConfig) -> Result<(), String> {
     let plan = Arc::new(plan(config)?);
+    let signals = process::Signals::catch()?;
     let admin = process::bind_admin(config.admin)?;
     let resolver = Resolver::start().map_err(|e| format!("no thread for name lookups: {e}"))?;
     let shards = usize::from(plan.shards);
@@ -79,7 +80,7 @@ fn serve(file: &Path, config: &ConnectorConfig) -> Result<(), String> {
         shards: shards.clone(),
         reloader,
     };
-    process::admin_until_signal(admin, Arc::new(source))?;
+    process::admin_until_signal(signals, admin, Arc::new(source))?;
     tracing::info!(seconds = DRAIN.as_secs(), "draining");
     for shard in &shards {
         let _ = shard.send(Message::Drain(Instant::now() + DRAIN));

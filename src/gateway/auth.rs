@@ -392,35 +392,4 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn bearer<'a>(values: &[&'a str]) -> Bearer<'a> {
-        Bearer::of(values.iter().map(|value| Field {
-            name: b"Authorization",
-            value: value.as_bytes(),
-        }))
-    }
-
-    #[test]
-    fn bearer_tokens_are_found_and_other_schemes_left_alone() {
-        assert_eq!(bearer(&[]), Bearer::Absent);
-        assert_eq!(bearer(&["Bearer a.b.c"]), Bearer::Token(b"a.b.c"));
-        assert_eq!(bearer(&["bEARER   a.b.c "]), Bearer::Token(b"a.b.c"));
-        assert_eq!(bearer(&["Basic dTpw"]), Bearer::Absent);
-        assert_eq!(bearer(&["Bearerx"]), Bearer::Absent);
-        assert_eq!(bearer(&[""]), Bearer::Absent);
-        assert!(matches!(bearer(&["Bearer"]), Bearer::Malformed(_)));
-        assert!(matches!(bearer(&["Bearer  "]), Bearer::Malformed(_)));
-        assert!(matches!(
-            bearer(&["Bearer a", "Bearer a"]),
-            Bearer::Malformed(_)
-        ));
-        assert!(matches!(
-            bearer(&["Basic a", "Bearer a"]),
-            Bearer::Malformed(_)
-        ));
-        let long = format!("Bearer {}", "a".repeat(MAX_TOKEN_BYTES + 1));
-        assert!(matches!(bearer(&[&long]), Bearer::Malformed(_)));
-    }
-}
+mod tests;

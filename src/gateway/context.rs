@@ -131,7 +131,8 @@ impl Context {
     /// A reload's plan. What is open goes on; what is new goes by the new one.
     pub fn set_plan(&mut self, plan: Arc<Plan>) {
         self.site_names = names(&plan);
-        self.sites.resize_with(plan.sites.len(), SiteLinks::default);
+        let sites = plan.sites.len().max(self.sites.len());
+        self.sites.resize_with(sites, SiteLinks::default);
         self.plan = plan;
     }
 
@@ -245,8 +246,14 @@ impl Context {
 
     /// Looks for a newer snapshot: one atomic load when there is none. True when there was.
     pub fn refresh_snapshot(&mut self) -> bool {
-        let newer = self.published.newer(&mut self.snapshot_version);
-        newer.map(|snapshot| self.snapshot = snapshot).is_some()
+        let Some(snapshot) = self.published.newer(&mut self.snapshot_version) else {
+            return false;
+        };
+        // A snapshot may know a site before the plan that brings it has come.
+        let sites = snapshot.sites.len().max(self.sites.len());
+        self.sites.resize_with(sites, SiteLinks::default);
+        self.snapshot = snapshot;
+        true
     }
 }
 

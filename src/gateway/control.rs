@@ -11,6 +11,7 @@ use crate::observe::process::{Reloaded, lines};
 use crate::shard::mesh::Sender;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Duration;
 
 use super::links::Publication;
 use super::plan::{self, Plan, Secrets};
@@ -18,6 +19,10 @@ use super::shard::Message;
 
 /// Orders that may wait for the control thread.
 pub const ORDERS: usize = 256;
+
+/// Tries to give a shard its plan, two seconds of them.
+const INSISTENCE: usize = 200;
+const INSIST_EVERY: Duration = Duration::from_millis(10);
 
 pub enum Order {
     Publication(Publication),
@@ -119,26 +124,35 @@ impl Control {
                 |key: &&str| format!("{key} changed, which takes a restart (nothing was reloaded)");
             return Reloaded::Refused(fixed.iter().map(say).collect());
         }
-        let mut registry = lock(&self.registry);
-        // The plan is made from the sites as the registry will number them; it may still fail.
-        let sites = registry.numbered(&config.sites);
+        // Only this thread changes the registry, so the numbers stay what they are while the plan is made.
+        let sites = lock(&self.registry).numbered(&config.sites);
         let plan = match plan::build(&config, &sites, &self.secrets, self.plan.boot_id) {
             Ok(plan) => Arc::new(plan),
             Err(why) => return Reloaded::Refused(vec![why]),
         };
-        let snapshot = registry.reconfigure(sites);
-        drop(registry);
+        let snapshot = lock(&self.registry).reconfigure(sites);
         self.fetches.set_plan(config.fetch.clone());
         self.config = config;
         self.plan = plan;
         // The plan first: a shard must know a site before a snapshot routes to it.
         for shard in &self.shards {
-            let _ = shard.send(Message::Plan(self.plan.clone()));
+            insist(shard, &self.plan);
         }
         self.publish(snapshot);
         self.want();
         Reloaded::Done(lines(&warnings))
     }
+}
+
+/// Gives a shard its plan. One whose queue is full is given time: it must not go on by the old one.
+fn insist(shard: &Sender<Message>, plan: &Arc<Plan>) {
+    for _ in 0..INSISTENCE {
+        if shard.send(Message::Plan(plan.clone())).is_ok() {
+            return;
+        }
+        std::thread::sleep(INSIST_EVERY);
+    }
+    tracing::error!("a shard takes no messages: it goes on by the old file");
 }
 
 /// Keys of the file whose change takes a restart.

@@ -1,6 +1,7 @@
 //! What comes in on relay links: HELLO and who may say it, answers for clients, settings; and what all shards of a
 //! process share about links (identities, hand-over, the way to the control plane).
 
+use crate::control::snapshot::ConnectorIds;
 use crate::shard::mesh;
 use crate::wire::relay::{
     self, Decision, Event, Hello, Incarnations, Ready, Session, SessionLimits, refusal,
@@ -67,11 +68,9 @@ pub struct Shared {
     pub incarnations: Arc<Mutex<Incarnations<LinkKey>>>,
     pub shards: Vec<mesh::Sender<Message>>,
     pub control: mpsc::SyncSender<Order>,
-    pub names: ConnectorNames,
+    /// Connector ids by number.
+    pub names: ConnectorIds,
 }
-
-/// Connector ids by index, the same for the whole process (`control::snapshot::Registry` counts alike).
-pub type ConnectorNames = Box<dyn Fn(&str) -> u32 + Send + Sync>;
 
 impl Shared {
     /// Sends a link to the shard that its HELLO names.
@@ -418,7 +417,7 @@ pub fn hello(link: &mut Link, said: Hello, cx: &mut Context, shared: &Shared) ->
     }
     let state = &mut link.state;
     state.site = site as u32;
-    state.connector = (shared.names)(&said.connector);
+    state.connector = shared.names.index(&said.connector);
     state.phase = Phase::Ready;
     let ready = Ready {
         version: relay::VERSION,

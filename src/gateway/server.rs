@@ -54,8 +54,10 @@ fn serve(file: &Path, config: &GatewayConfig) -> Result<(), String> {
     let secrets = Secrets::new()?;
     let plan = plan::build(config, &config.sites, &secrets, fastrand::u128(..))?;
     let plan = Arc::new(plan);
+    let signals = process::Signals::catch()?;
     let admin = process::bind_admin(config.admin)?;
     let registry = Registry::new(&config.sites);
+    let names = registry.ids();
     let published = Arc::new(Published::from_arc(registry.current()));
     let registry = Arc::new(Mutex::new(registry));
     let (orders, waiting) = mpsc::sync_channel(ORDERS);
@@ -68,28 +70,18 @@ fn serve(file: &Path, config: &GatewayConfig) -> Result<(), String> {
     let incarnations = Arc::new(Mutex::new(Incarnations::new()));
 
     let fleet = {
-        let (plan, published, config, registry) = (
-            plan.clone(),
-            published.clone(),
-            config.clone(),
-            registry.clone(),
-        );
+        let (plan, published, config) = (plan.clone(), published.clone(), config.clone());
         let (access, control, fetches) = (access.clone(), orders.clone(), fetches.clone());
         fleet::start(
             "gateway",
             usize::from(plan.shards),
             MESH_QUEUE,
             move |ring, start| {
-                let names = registry.clone();
                 let shared = Arc::new(Shared {
                     incarnations: incarnations.clone(),
                     shards: start.siblings,
                     control: control.clone(),
-                    names: Box::new(move |id| {
-                        names
-                            .lock()
-                            .map_or(u32::MAX, |mut registry| registry.connector_index(id))
-                    }),
+                    names: names.clone(),
                 });
                 let (index, access) = (start.index as u16, Some(access.clone()));
                 let mut cx = Context::new(
@@ -113,7 +105,7 @@ fn serve(file: &Path, config: &GatewayConfig) -> Result<(), String> {
         config: config.clone(),
         secrets,
         plan: plan.clone(),
-        registry,
+        registry: registry.clone(),
         published: published.clone(),
         shards: shards.clone(),
         fetches: fetches.clone(),
@@ -130,12 +122,13 @@ fn serve(file: &Path, config: &GatewayConfig) -> Result<(), String> {
     let source = Arc::new(Source {
         shards: shards.clone(),
         published,
+        registry,
         fetches,
         orders,
         expiry: Mutex::new(ends(config)),
         file: file.to_path_buf(),
     });
-    process::admin_until_signal(admin, source)?;
+    process::admin_until_signal(signals, admin, source)?;
     tracing::info!(seconds = DRAIN.as_secs(), "draining");
     for shard in &shards {
         let _ = shard.send(Message::Drain(Instant::now() + DRAIN));
@@ -184,6 +177,7 @@ fn ends(config: &GatewayConfig) -> Vec<Expiry> {
 struct Source {
     shards: Vec<Sender<Message>>,
     published: Arc<Published<Snapshot>>,
+    registry: Arc<Mutex<Registry>>,
     fetches: Arc<Fetches>,
     orders: mpsc::SyncSender<Order>,
     expiry: Mutex<Vec<Expiry>>,
@@ -228,6 +222,20 @@ impl process::Source for Source {
             let help = "Revision of the site's settings in force.";
             site("tidegate_site_revision", help, &s.name, s.revision as f64)
         });
+        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let refused: Vec<_> = registry
+            .refusals()
+            .map(|(name, refused)| {
+                let help = "Settings that connectors published and the gateway refused.";
+                site(
+                    "tidegate_site_settings_refused_total",
+                    help,
+                    name,
+                    refused as f64,
+                )
+            })
+            .collect();
+        drop(registry);
         let lists = named().flat_map(|site| {
             site.trust.revocation_lists().iter().map(|list| Gauge {
                 name: "tidegate_crl_next_update_seconds",
@@ -243,6 +251,7 @@ impl process::Source for Source {
             .clone();
         published
             .chain(revisions)
+            .chain(refused)
             .chain(lists)
             .chain(self.fetches.gauges())
             .chain(ends.iter().map(Gauge::certificate_expiry))

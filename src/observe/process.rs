@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::admin::{self, AdminSource};
 use super::log;
@@ -125,8 +126,38 @@ pub fn bind_admin(address: Option<SocketAddr>) -> Result<Option<TcpListener>, St
     address.map(admin::bind).transpose()
 }
 
+/// The signals of a server, caught from its first moment on: one that comes while it starts is heeded when it has.
+pub struct Signals {
+    runtime: tokio::runtime::Runtime,
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    pub fn catch() -> Result<Signals, String> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| format!("signal runtime: {error}"))?;
+        let guard = runtime.enter();
+        let catch = |kind, name| signal(kind).map_err(|error| format!("{name}: {error}"));
+        let terminate = catch(SignalKind::terminate(), "SIGTERM")?;
+        let interrupt = catch(SignalKind::interrupt(), "SIGINT")?;
+        let hang_up = catch(SignalKind::hangup(), "SIGHUP")?;
+        drop(guard);
+        Ok(Signals {
+            runtime,
+            terminate,
+            interrupt,
+            hang_up,
+        })
+    }
+}
+
 /// Serves admin until SIGTERM or SIGINT; SIGHUP reloads.
 pub fn admin_until_signal(
+    signals: Signals,
     listener: Option<TcpListener>,
     source: Arc<impl Source>,
 ) -> Result<(), String> {
@@ -134,20 +165,17 @@ pub fn admin_until_signal(
     let _admin = listener
         .map(|listener| admin::start(listener, Arc::new(Admin(source))))
         .transpose()?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| format!("signal runtime: {error}"))?;
+    let Signals {
+        runtime,
+        mut terminate,
+        mut interrupt,
+        mut hang_up,
+    } = signals;
     runtime.block_on(async {
-        let mut terminate =
-            tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-                .map_err(|error| format!("SIGTERM: {error}"))?;
-        let mut hang_up = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())
-            .map_err(|error| format!("SIGHUP: {error}"))?;
         loop {
             tokio::select! {
-                _ = terminate.recv() => return Ok(()),
-                _ = tokio::signal::ctrl_c() => return Ok(()),
+                _ = terminate.recv() => return,
+                _ = interrupt.recv() => return,
                 Some(()) = hang_up.recv() => {
                     let source = reloads.clone();
                     // On a thread that may block; a second signal waits for the first.
@@ -155,5 +183,6 @@ pub fn admin_until_signal(
                 }
             }
         }
-    })
+    });
+    Ok(())
 }

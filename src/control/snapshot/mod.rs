@@ -17,7 +17,7 @@ mod trust;
 
 pub use deny::DenyLists;
 pub use identity::{ClientIdentity, MAX_CLIENT_ID_BYTES, Proof};
-pub use registry::{HostTable, Registry};
+pub use registry::{ConnectorIds, HostTable, Registry};
 pub use revocation::{MAX_LIST_BYTES, RevocationList, RevocationLists};
 pub use routes::{PathTable, RouteTable};
 pub use stock::{Source, Stock};
@@ -64,7 +64,7 @@ pub struct Route {
     /// 0: none.
     pub timeout_ms: u64,
     pub case_insensitive: bool,
-    /// Who published this route: indices of `Registry::connector_index`, sorted, each once.
+    /// Who published this route: numbers of [`ConnectorIds`], sorted, each once.
     pub connectors: Vec<u32>,
 }
 

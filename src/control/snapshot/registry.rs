@@ -4,7 +4,7 @@ use super::{RevocationList, Route, RouteTable, Site, Snapshot, Source, Stock, Tr
 use crate::control::config::SiteConfig;
 use crate::control::settings::{PublishedRoute, SiteDocument, SiteSettings, check_name, sha256};
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Connectors of one site with a document.
 pub const MAX_CONNECTORS_OF_A_SITE: usize = 256;
@@ -56,17 +56,39 @@ impl HostTable {
 pub struct Registry {
     sites: Vec<SiteState>,
     hosts: Arc<HostTable>,
-    indices: HashMap<String, u32>,
+    ids: ConnectorIds,
     stock: Stock,
     /// Of the trust last made.
     trusts: u64,
     current: Arc<Snapshot>,
 }
 
+/// Numbers of connector ids: the same id has the same number for the process's life.
+#[derive(Debug, Clone, Default)]
+pub struct ConnectorIds(Arc<Mutex<HashMap<String, u32>>>);
+
+impl ConnectorIds {
+    /// `u32::MAX`, which no route ever names, once [`MAX_CONNECTOR_IDS`] are taken.
+    pub fn index(&self, id: &str) -> u32 {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(index) = known.get(id) {
+            return *index;
+        }
+        if known.len() >= MAX_CONNECTOR_IDS {
+            return u32::MAX;
+        }
+        let index = known.len() as u32;
+        known.insert(id.to_string(), index);
+        index
+    }
+}
+
 #[derive(Debug)]
 struct SiteState {
     config: SiteConfig,
     settings: Option<Settings>,
+    /// Documents that were refused.
+    refused: u64,
     /// By connector id; sorted, so that a snapshot does not depend on the order of arrival.
     documents: BTreeMap<String, Document>,
     built: Arc<Site>,
@@ -104,7 +126,7 @@ impl Registry {
         Self {
             sites,
             hosts,
-            indices: HashMap::new(),
+            ids: ConnectorIds::default(),
             stock: Stock::default(),
             trusts: 0,
             current,
@@ -115,18 +137,10 @@ impl Registry {
         self.current.clone()
     }
 
-    /// Interns a connector id: the index used in `Route::connectors`. The same id gives the same index for the
-    /// process's life. `u32::MAX`, which no route ever names, once [`MAX_CONNECTOR_IDS`] are taken.
-    pub fn connector_index(&mut self, id: &str) -> u32 {
-        if let Some(index) = self.indices.get(id) {
-            return *index;
-        }
-        if self.indices.len() >= MAX_CONNECTOR_IDS {
-            return u32::MAX;
-        }
-        let index = self.indices.len() as u32;
-        self.indices.insert(id.to_string(), index);
-        index
+    /// Numbers of connector ids, as `Route::connectors` uses them. Shards ask it when a link says HELLO: a handle of its
+    /// own, so that they never wait for a document that is being judged.
+    pub fn ids(&self) -> ConnectorIds {
+        self.ids.clone()
     }
 
     /// Index of a site by its name. A place without a name, whose site a reload took away, is nobody's.
@@ -162,6 +176,31 @@ impl Registry {
         hash: [u8; 32],
         document: &[u8],
     ) -> Result<Arc<Snapshot>, String> {
+        let outcome = self.take(site, connector, hash, document);
+        if outcome.is_err()
+            && let Some(index) = self.site_index(site)
+        {
+            self.sites[index].refused += 1;
+        }
+        outcome
+    }
+
+    /// Documents that were refused, by site.
+    pub fn refusals(&self) -> impl Iterator<Item = (&str, u64)> {
+        let named = self
+            .sites
+            .iter()
+            .filter(|site| !site.config.name.is_empty());
+        named.map(|site| (site.config.name.as_str(), site.refused))
+    }
+
+    fn take(
+        &mut self,
+        site: &str,
+        connector: &str,
+        hash: [u8; 32],
+        document: &[u8],
+    ) -> Result<Arc<Snapshot>, String> {
         self.may_serve(site, connector)?;
         let index = self.site_index(site).ok_or("no such site")?;
         if self.known_hash(site, connector) == hash && sha256(document) == hash {
@@ -183,17 +222,15 @@ impl Registry {
             Trust::new(&settings, &lists, &self.stock)?;
         }
 
-        let connector_index = self.connector_index(connector);
+        let connector_index = self.ids.index(connector);
         if connector_index == u32::MAX {
             return Err(format!(
                 "more than {MAX_CONNECTOR_IDS} connector ids were seen"
             ));
         }
         let state = &mut self.sites[index];
-        let same_lists = state
-            .documents
-            .get(connector)
-            .is_some_and(|known| ids(&known.lists) == ids(&lists));
+        let known = state.documents.get(connector);
+        let same_lists = known.map_or(lists.is_empty(), |known| ids(&known.lists) == ids(&lists));
         state.documents.insert(
             connector.to_string(),
             Document {
@@ -218,13 +255,16 @@ impl Registry {
         Ok(self.advance())
     }
 
-    /// What was fetched; the snapshot with it, where a site uses it. The error is one line: what is known stays.
+    /// What was fetched; the snapshot with it, where a site uses it and it is news. The error is one line: what is known
+    /// stays.
     pub fn fetched(
         &mut self,
         source: &Source,
         bytes: &[u8],
     ) -> Result<Option<Arc<Snapshot>>, String> {
-        self.stock.put(source, bytes)?;
+        if !self.stock.put(source, bytes)? {
+            return Ok(None);
+        }
         Ok(self.renew_users(source))
     }
 
@@ -389,6 +429,7 @@ impl SiteState {
             }),
             config,
             settings: None,
+            refused: 0,
             documents: BTreeMap::new(),
         }
     }

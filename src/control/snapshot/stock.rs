@@ -1,7 +1,7 @@
 //! What the gateway fetched for its sites: key sets and revocation lists, by where they came from.
 
 use super::RevocationList;
-use crate::control::settings::{KeySource, PublishedCrl, PublishedIssuer, SiteSettings};
+use crate::control::settings::{KeySource, PublishedCrl, PublishedIssuer, SiteSettings, sha256};
 use crate::control::tokens::KeySet;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -55,13 +55,19 @@ impl Source {
 /// All that was fetched and is still wanted.
 #[derive(Debug, Default)]
 pub struct Stock {
+    /// SHA-256 of what was fetched.
+    hashes: HashMap<Source, [u8; 32]>,
     keys: HashMap<Source, Arc<KeySet>>,
     lists: HashMap<Source, Arc<RevocationList>>,
 }
 
 impl Stock {
-    /// Reads what was fetched and keeps it; the error is one line.
-    pub fn put(&mut self, source: &Source, bytes: &[u8]) -> Result<(), String> {
+    /// Reads what was fetched and keeps it. False: it is what was here already. The error is one line.
+    pub fn put(&mut self, source: &Source, bytes: &[u8]) -> Result<bool, String> {
+        let hash = sha256(bytes);
+        if self.hashes.get(source) == Some(&hash) {
+            return Ok(false);
+        }
         match source {
             Source::Discovery(_) | Source::KeySet(_) => {
                 let keys = KeySet::parse(bytes)?;
@@ -75,17 +81,20 @@ impl Stock {
                 self.lists.insert(source.clone(), Arc::new(list));
             }
         }
-        Ok(())
+        self.hashes.insert(source.clone(), hash);
+        Ok(true)
     }
 
     /// Drops what is too old to be believed.
     pub fn expire(&mut self, source: &Source) {
+        self.hashes.remove(source);
         self.keys.remove(source);
         self.lists.remove(source);
     }
 
     /// Forgets what nobody wants any more.
     pub fn keep(&mut self, wanted: &[Source]) {
+        self.hashes.retain(|source, _| wanted.contains(source));
         self.keys.retain(|source, _| wanted.contains(source));
         self.lists.retain(|source, _| wanted.contains(source));
     }

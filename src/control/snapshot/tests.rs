@@ -59,10 +59,7 @@ fn a_site_begins_unpublished_and_empty() {
 #[test]
 fn a_sites_table_is_the_union_of_its_connectors() {
     let mut registry = registry();
-    let (one, two) = (
-        registry.connector_index("cp-1"),
-        registry.connector_index("cp-2"),
-    );
+    let (one, two) = (registry.ids().index("cp-1"), registry.ids().index("cp-2"));
     publish(&mut registry, "cp-2", &document(1, &["/b/", "/both/"])).unwrap();
     let snapshot = publish(&mut registry, "cp-1", &document(1, &["/a/", "/both"])).unwrap();
     assert!(snapshot.sites[0].published);
@@ -280,7 +277,7 @@ fn a_forgotten_connector_takes_its_routes_along() {
     let mut registry = registry();
     publish(&mut registry, "cp-1", &document(1, &["/a/", "/both/"])).unwrap();
     publish(&mut registry, "cp-2", &document(1, &["/both/"])).unwrap();
-    let index = registry.connector_index("cp-2");
+    let index = registry.ids().index("cp-2");
     let snapshot = registry.forget("main", "cp-1").unwrap();
     assert_eq!(serving(&snapshot, "/a/"), None);
     assert_eq!(serving(&snapshot, "/both/"), Some(vec![index]));
@@ -289,7 +286,7 @@ fn a_forgotten_connector_takes_its_routes_along() {
     assert!(registry.forget("main", "cp-1").is_none());
     assert!(registry.forget("nowhere", "cp-1").is_none());
     // It comes back with the same index.
-    let before = registry.connector_index("cp-1");
+    let before = registry.ids().index("cp-1");
     publish(&mut registry, "cp-1", &document(1, &["/a/"])).unwrap();
     assert_eq!(serving(&registry.current(), "/a/"), Some(vec![before]));
 }
@@ -319,10 +316,10 @@ fn hosts_find_their_site_exact_before_wildcard_before_any() {
 fn connector_ids_are_interned_up_to_their_limit() {
     let mut registry = registry();
     for i in 0..super::registry::MAX_CONNECTOR_IDS {
-        assert_eq!(registry.connector_index(&format!("c{i}")), i as u32);
+        assert_eq!(registry.ids().index(&format!("c{i}")), i as u32);
     }
-    assert_eq!(registry.connector_index("c5"), 5);
-    assert_eq!(registry.connector_index("one-more"), u32::MAX);
+    assert_eq!(registry.ids().index("c5"), 5);
+    assert_eq!(registry.ids().index("one-more"), u32::MAX);
     assert!(publish(&mut registry, "cp-1", &document(1, &["/a/"])).is_err());
 }
 

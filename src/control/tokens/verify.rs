@@ -8,7 +8,7 @@ use super::{Issuer, Refusal, TokenIdentity};
 /// Judges a token in its compact form at `unix_now` (seconds). Of several issuers that it fits, the first whose keys
 /// verify it counts.
 ///
-/// It costs one signature check as a rule (some 30 to 120 µs); what is refused before that, a few.
+/// It costs one signature check as a rule, 25 to 50 µs; what is refused before that, one to two (benches/token.rs).
 pub fn verify(issuers: &[Issuer], token: &[u8], unix_now: i64) -> Result<TokenIdentity, Refusal> {
     let compact = Compact::parse(token).map_err(invalid)?;
     let header = Header::parse(&compact.header, compact.signature.len()).map_err(invalid)?;

@@ -265,6 +265,30 @@ fn clocks_at_their_ends_overflow_nothing() {
     assert!(verify(&[], token.as_bytes(), NOW).is_err());
 }
 
+/// Shards share one set of keys and verify with it at the same time.
+#[test]
+fn many_threads_verify_with_one_set() {
+    let (lab, issuers) = (lab(), issuers());
+    let tokens = [
+        lab.rsa.token(&lab.entra_claims(NOW)),
+        lab.ec.token(&lab.idp_claims(NOW)),
+        lab.ed.token(&lab.idp_claims(NOW)),
+    ];
+    let forged = lab.strange_rsa.token(&lab.entra_claims(NOW));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..100 {
+                    for token in &tokens {
+                        assert!(verify(&issuers, token.as_bytes(), NOW).is_ok());
+                    }
+                    assert!(verify(&issuers, forged.as_bytes(), NOW).is_err());
+                }
+            });
+        }
+    });
+}
+
 #[test]
 fn at_most_four_keys_are_tried() {
     let lab = lab();
