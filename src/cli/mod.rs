@@ -37,7 +37,7 @@ enum Command {
     /// The private side: dials the gateways and forwards to upstreams; listens on no port but its admin's
     Connector(ConfigFile),
     /// Reads a config file and says all that is wrong with it; exit 0 when nothing is
-    Check(ConfigFile),
+    Check(Check),
     /// Makes a running gateway or connector read its config file again, as SIGHUP does; a wrong file changes nothing
     Reload(reload::Options),
     /// Benchmarks
@@ -45,6 +45,15 @@ enum Command {
         #[command(subcommand)]
         command: load::Command,
     },
+}
+
+#[derive(clap::Args)]
+struct Check {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// A line for every route that a connector publishes, those of presets included
+    #[arg(short, long)]
+    verbose: bool,
 }
 
 #[derive(clap::Args)]
@@ -62,7 +71,10 @@ pub fn main() -> ExitCode {
         Command::Token { command } => token::run(&command),
         Command::Gateway(file) => crate::gateway::server::run(&file.config),
         Command::Connector(file) => crate::connector::server::run(&file.config),
-        Command::Check(file) => exit(crate::control::check::run(&file.config)),
+        Command::Check(check) => exit(crate::control::check::run(
+            &check.file.config,
+            check.verbose,
+        )),
         Command::Reload(options) => reload::run(&options),
         Command::Load { command } => load::run(command),
     }

@@ -12,7 +12,7 @@ use std::fmt::Write;
 const BYTES_MAX: u64 = 16 << 30;
 const STEP: usize = 64 * 1024;
 
-/// The routes, under each of the demo's two published prefixes.
+/// The routes, under each of the demo's published prefixes.
 pub fn router() -> Router {
     let routes = || {
         Router::new()
@@ -22,6 +22,7 @@ pub fn router() -> Router {
             .route("/bytes/{count}", get(bytes))
     };
     Router::new()
+        .nest("/app", routes())
         .nest("/mp", routes())
         .nest("/open", routes())
         .fallback(missing)

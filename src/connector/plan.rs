@@ -104,12 +104,16 @@ impl Plan {
     /// The route of a path, by the gateway's own table. The gateway checked it too; a connector trusts no gateway with a
     /// path that it did not publish, nor with a spelling that the upstream might read as another path.
     pub fn route(&self, path: &[u8]) -> Option<usize> {
-        let normal = path::normalise(path, &mut Vec::new()).is_ok_and(|normal| normal.path == path);
-        let place = normal.then(|| self.table.find(path))??;
+        let place = place(&self.table, path)?;
         self.published
             .get(place as usize)
             .map(|route| *route as usize)
     }
+}
+
+fn place(table: &PathTable, path: &[u8]) -> Option<u32> {
+    let normal = path::normalise(path, &mut Vec::new()).is_ok_and(|normal| normal.path == path);
+    if normal { table.find(path) } else { None }
 }
 
 /// Routes that a process keeps over all its reloads; more take a restart.
@@ -355,6 +359,34 @@ mod tests {
         let config = |index: usize| endpoints[index].tls.as_ref().unwrap().config.clone();
         assert!(Arc::ptr_eq(&config(0), &config(1)));
         assert!(!Arc::ptr_eq(&config(0), &config(2)));
+    }
+
+    #[test]
+    fn a_gateway_is_trusted_with_published_paths_alone() {
+        let routes = [("/a/", false), ("/Deep/er", true), ("/a/b", true)];
+        let table = PathTable::new(routes.into_iter());
+        let check = |path: &str, expected| {
+            assert_eq!(place(&table, path.as_bytes()), expected, "{path}");
+        };
+        check("/a", Some(0));
+        check("/a/x", Some(0));
+        check("/A/x", None);
+        check("/A/B/x", Some(2));
+        check("/deep/ER/x", Some(1));
+        check("/deep", None);
+        // What a gateway of ours never sends: an upstream might read another path.
+        let doubtful = [
+            "/a/../b",
+            "/a/./x",
+            "/a//x",
+            "/a/%2e%2e/b",
+            "/a/%62",
+            "/a/..;/b",
+            "/a\\x",
+        ];
+        for path in doubtful.into_iter().chain(["*", ""]) {
+            check(path, None);
+        }
     }
 
     #[test]

@@ -19,6 +19,7 @@
 //!   another path;
 //! - overlong UTF-8 (`%C0%AF`), and the full-width forms of `.`, `/`, `\` and `%`, which some servers fold to ASCII;
 //! - `..` above the root; `..` beside an empty segment (does it remove the empty one?);
+//! - dot segments with blanks (`..%20`), which Windows trims off a name;
 //! - `;` in a path with dot segments, and segments that are nothing, `.` or `..` before their `;`: servers that cut
 //!   parameters off see dot segments there.
 
@@ -104,6 +105,9 @@ fn rebuild(path: &[u8], out: &mut Vec<u8>) -> Result<(), PathRefusal> {
         let segment = out.get(mark + 1..).unwrap_or_default();
         check_segment(segment)?;
         let name = without_parameters(segment);
+        if is_dots_and_blanks(name) {
+            return refuse("a dot segment with blanks");
+        }
         if name.len() < segment.len() {
             parameters = true;
             if matches!(name, b"" | b"." | b"..") {
@@ -220,6 +224,25 @@ fn without_parameters(segment: &[u8]) -> &[u8] {
     let raw = memchr::memchr(b';', segment).unwrap_or(segment.len());
     let escaped = memchr::memmem::find(segment, b"%3B").unwrap_or(segment.len());
     segment.get(..raw.min(escaped)).unwrap_or(segment)
+}
+
+/// Dots and at least one escaped blank, nothing else.
+fn is_dots_and_blanks(mut name: &[u8]) -> bool {
+    let (mut dots, mut blanks) = (false, false);
+    loop {
+        name = match name {
+            [] => return dots && blanks,
+            [b'.', rest @ ..] => {
+                dots = true;
+                rest
+            }
+            [b'%', b'2', b'0', rest @ ..] => {
+                blanks = true;
+                rest
+            }
+            _ => return false,
+        };
+    }
 }
 
 fn push_escape(b: u8, out: &mut Vec<u8>) {
@@ -385,6 +408,11 @@ mod tests {
             "/%25%32%65",
             "/%25%32e",
             "/%2525",
+            "/a/..%20/b",
+            "/a/.%20",
+            "/a/%2e.%20%20/b",
+            "/a/%20../b",
+            "/a/..%20;x/b",
             "/%c0%ae%c0%ae/",
             "/%c0%af",
             "/%C1%9c",

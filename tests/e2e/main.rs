@@ -33,6 +33,7 @@ mod losses;
 mod observe;
 mod openssl;
 mod paths;
+mod preset;
 mod reload;
 mod restarts;
 mod sizes;

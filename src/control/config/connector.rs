@@ -4,7 +4,7 @@ use super::common::{admin, checked_name, name, read_log, shards};
 use super::files::{self, Purpose};
 use super::reader::{At, Section};
 use super::{
-    AccessLog, ConnectorConfig, GatewayAddress, PoolLimits, TlsFiles, routes, site_settings,
+    AccessLog, ConnectorConfig, GatewayAddress, PoolLimits, TlsFiles, preset, routes, site_settings,
 };
 use crate::control::certificates::connector_id;
 use crate::control::certificates::pem;
@@ -44,7 +44,9 @@ pub fn read(top: &Section<'_>) -> Option<ConnectorConfig> {
     let gateways = read_gateways(top);
     let (settings, routes, crl_files) = {
         let (settings, accepts, crl_files) = site_settings::read(top, &site);
-        let (routes, published) = routes::read(top, accepts);
+        let mut routes = routes::read(top, accepts);
+        preset::read(top, accepts, &mut routes);
+        let published = std::mem::take(&mut routes.published);
         (
             SiteDocument {
                 site: settings,
@@ -54,7 +56,6 @@ pub fn read(top: &Section<'_>) -> Option<ConnectorConfig> {
             crl_files,
         )
     };
-    refuse_preset(top);
     read_notify(top);
     let access_log = read_log(top, AccessLog::Errors);
     if !source.has_errors() {
@@ -82,7 +83,8 @@ pub fn read(top: &Section<'_>) -> Option<ConnectorConfig> {
         tls,
         gateway_ca,
         gateways,
-        routes,
+        preset_routes: routes.by_presets,
+        routes: routes.routes,
         settings,
         crl_files,
         pool,
@@ -240,22 +242,6 @@ fn read_gateways(top: &Section<'_>) -> Vec<GatewayAddress> {
         }
     }
     gateways
-}
-
-fn refuse_preset(top: &Section<'_>) {
-    for preset in top.sections("preset") {
-        preset.source().error(
-            preset.line(),
-            "[[preset]]: this version has no presets",
-            "publish the endpoints with [[route]]",
-        );
-        let _ = (
-            preset.text("name"),
-            preset.texts("management_point"),
-            preset.texts("update_point"),
-            preset.text("id"),
-        );
-    }
 }
 
 fn read_notify(top: &Section<'_>) {

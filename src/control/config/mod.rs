@@ -8,9 +8,11 @@
 //! when it protects something or is needed, else a warning; it is never silently ignored.
 
 mod common; // what both files have
+mod configmgr; // what the preset of that name publishes
 mod connector;
 mod files; // what the files that a config names must hold
 mod gateway;
+mod preset; // [[preset]]
 mod reader; // a spanned TOML tree, read key by key
 mod routes; // [[route]]
 mod site_settings; // [site] of a connector
@@ -100,6 +102,8 @@ pub struct ConnectorConfig {
     pub gateway_ca: PathBuf,
     pub gateways: Vec<GatewayAddress>,
     pub routes: Vec<RouteConfig>,
+    /// How many of them, the last ones, presets made.
+    pub preset_routes: usize,
     /// What is published (control::settings builds it from the file).
     pub settings: super::settings::SiteDocument,
     /// Where the revocation lists in it come from, in their order.
@@ -150,6 +154,18 @@ pub struct PoolLimits {
     pub idle_seconds: u64,
     /// Connections per upstream and shard; more requests go elsewhere or are RESET(refused).
     pub connections_per_upstream: usize,
+}
+
+impl std::fmt::Display for Upstream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let scheme = if self.https { "https" } else { "http" };
+        let (open, close) = match self.host.contains(':') {
+            true => ("[", "]"),
+            false => ("", ""),
+        };
+        let (host, port) = (&self.host, self.port);
+        write!(f, "{scheme}://{open}{host}{close}:{port}{}", self.base_path)
+    }
 }
 
 impl std::fmt::Display for Complaint {

@@ -11,16 +11,47 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 const TIMEOUT: Duration = Duration::from_secs(60);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 const MAX_BODY: u64 = 1 << 30;
 pub const MAX_UPSTREAMS: usize = 64;
 
-/// Both views of all routes, in the file's order: index i of one is index i of the other.
-pub fn read(top: &Section<'_>, accepts: Accepts) -> (Vec<RouteConfig>, Vec<PublishedRoute>) {
+/// Both views of all routes, in the file's order, the presets' behind the others: index i of one is index i of the other.
+#[derive(Default)]
+pub struct Routes {
+    pub routes: Vec<RouteConfig>,
+    pub published: Vec<PublishedRoute>,
+    /// How many of them, the last ones, presets made.
+    pub by_presets: usize,
+    /// Paths of the [[route]]s, with their lines.
+    pub written: Vec<At<String>>,
+}
+
+impl Routes {
+    pub fn push(&mut self, route: RouteConfig, publication: PublishedRoute) {
+        self.routes.push(route);
+        self.published.push(publication);
+    }
+
+    /// A route of the same path. Where one of two does not care for case, both are one.
+    pub fn same(&self, path: &str, case_insensitive: bool) -> Option<&PublishedRoute> {
+        let trimmed = path.trim_end_matches('/');
+        self.published.iter().find(|other| {
+            let other_trimmed = other.path.trim_end_matches('/');
+            if case_insensitive || other.case_insensitive {
+                other_trimmed.eq_ignore_ascii_case(trimmed)
+            } else {
+                other_trimmed == trimmed
+            }
+        })
+    }
+}
+
+/// The [[route]]s.
+pub fn read(top: &Section<'_>, accepts: Accepts) -> Routes {
     let source = top.source();
     let sections = top.sections("route");
-    if sections.is_empty() {
+    if sections.is_empty() && top.items("preset").is_empty() {
         source.warn(
             top.line_of("route"),
             "no [[route]]: nothing is published",
@@ -34,28 +65,33 @@ pub fn read(top: &Section<'_>, accepts: Accepts) -> (Vec<RouteConfig>, Vec<Publi
             format!("{MAX_ROUTES} at most"),
         );
     }
-    let (mut routes, mut published) = (Vec::new(), Vec::new());
+    let mut routes = Routes::default();
     for section in sections {
-        if let Some((route, publication)) = read_one(&section, accepts, &published) {
-            routes.push(route);
-            published.push(publication);
+        if let Some((route, publication, path)) = read_one(&section, accepts, &routes) {
+            routes.push(route, publication);
+            routes.written.push(path);
         }
     }
-    (routes, published)
+    routes
 }
 
 fn read_one(
     section: &Section<'_>,
     accepts: Accepts,
-    before: &[PublishedRoute],
-) -> Option<(RouteConfig, PublishedRoute)> {
+    before: &Routes,
+) -> Option<(RouteConfig, PublishedRoute, At<String>)> {
     let source = section.source();
     let path = section.require(
         "path",
         section.text("path"),
         "path = \"/app/\": what is published",
     );
-    let upstream = read_upstreams(section);
+    let upstream = read_upstreams(section, "upstream");
+    if upstream.is_none() && section.line_of("upstream") == section.line() {
+        let hint = "upstream = [\"http://127.0.0.1:9080\"]";
+        source.error(section.line(), "[[route]] needs `upstream`", hint);
+    }
+    let upstream = upstream.unwrap_or_default();
     let auth = read_auth(section, accepts);
     let methods = read_methods(section);
     let max_body = section.size("max_body").map_or(MAX_BODY, |at| at.value);
@@ -97,36 +133,22 @@ fn read_one(
         source_addresses,
     };
     let publication = PublishedRoute {
-        path: path.value,
+        path: path.value.clone(),
         auth,
         methods,
         max_body,
         timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
         case_insensitive,
     };
-    Some((route, publication))
+    Some((route, publication, path))
 }
 
-fn check_path(
-    source: &Source,
-    path: &At<String>,
-    case_insensitive: bool,
-    before: &[PublishedRoute],
-) {
+fn check_path(source: &Source, path: &At<String>, case_insensitive: bool, before: &Routes) {
     if let Err(why) = check_route_path(&path.value) {
         let hint = "write it as requests arrive after normalisation: \"/app/\", \"/a%20b/\"";
         source.error(path.line, format!("path {:?} {why}", path.value), hint);
     }
-    let trimmed = path.value.trim_end_matches('/');
-    let same = before.iter().find(|other| {
-        let other_trimmed = other.path.trim_end_matches('/');
-        if case_insensitive || other.case_insensitive {
-            other_trimmed.eq_ignore_ascii_case(trimmed)
-        } else {
-            other_trimmed == trimmed
-        }
-    });
-    if let Some(other) = same {
+    if let Some(other) = before.same(&path.value, case_insensitive) {
         let text = format!("routes {:?} and {:?} are one", other.path, path.value);
         source.error(
             path.line,
@@ -216,7 +238,7 @@ fn positive(section: &Section<'_>, key: &'static str, default: Duration) -> Dura
 }
 
 /// `tls = { ca, certificate, key }`, for the https upstreams of the route; empty texts are as absent ones.
-fn read_tls(section: &Section<'_>, upstreams: &[Upstream]) -> UpstreamTls {
+pub fn read_tls(section: &Section<'_>, upstreams: &[Upstream]) -> UpstreamTls {
     let source = section.source();
     let tls = section.section("tls");
     let given = |key| tls.text(key).filter(|at| !at.value.is_empty());
@@ -247,7 +269,7 @@ fn read_tls(section: &Section<'_>, upstreams: &[Upstream]) -> UpstreamTls {
     UpstreamTls { ca, identity }
 }
 
-fn read_source_addresses(section: &Section<'_>) -> Vec<IpAddr> {
+pub fn read_source_addresses(section: &Section<'_>) -> Vec<IpAddr> {
     let mut addresses: Vec<IpAddr> = Vec::new();
     for text in section.texts("source_addresses").unwrap_or_default() {
         match text.value.parse() {
@@ -269,19 +291,15 @@ fn read_source_addresses(section: &Section<'_>) -> Vec<IpAddr> {
     addresses
 }
 
-fn read_upstreams(section: &Section<'_>) -> Vec<Upstream> {
+/// A list of servers; `None` when it is absent, or no list.
+pub fn read_upstreams(section: &Section<'_>, key: &'static str) -> Option<Vec<Upstream>> {
     let source = section.source();
-    let hint = "upstream = [\"http://127.0.0.1:9080\"]";
-    let Some(texts) = section.texts("upstream") else {
-        if section.line_of("upstream") == section.line() {
-            source.error(section.line(), "[[route]] needs `upstream`", hint);
-        }
-        return Vec::new();
-    };
+    let hint = format!("{key} = [\"http://127.0.0.1:9080\"]");
+    let texts = section.texts(key)?;
     if texts.is_empty() || texts.len() > MAX_UPSTREAMS {
-        let text = format!("`upstream` names {} servers", texts.len());
+        let text = format!("`{key}` names {} servers", texts.len());
         source.error(
-            section.line_of("upstream"),
+            section.line_of(key),
             text,
             format!("1 to {MAX_UPSTREAMS}: {hint}"),
         );
@@ -297,16 +315,18 @@ fn read_upstreams(section: &Section<'_>) -> Vec<Upstream> {
                 if upstreams.iter().any(same) {
                     source.error(
                         text.line,
-                        format!("upstream {:?} stands twice", text.value),
+                        format!("{key} {:?} stands twice", text.value),
                         "name each server once",
                     );
                 }
                 upstreams.push(upstream);
             }
-            Err(why) => source.error(text.line, format!("upstream {:?} {why}", text.value), hint),
+            Err(why) => {
+                source.error(text.line, format!("{key} {:?} {why}", text.value), &*hint);
+            }
         }
     }
-    upstreams
+    Some(upstreams)
 }
 
 /// `http://host[:port][/base]` or `https://…`.

@@ -51,8 +51,7 @@ pub fn read(top: &Section<'_>, site: &str) -> (SiteSettings, Accepts, Vec<PathBu
     let issuers = site_trust::read_issuers(&section, site);
     let accepts = Accepts {
         certificates: !items.is_empty(),
-        tokens: section.line_of("tokens") != section.line()
-            || section.line_of("oidc") != section.line(),
+        tokens: !section.items("tokens").is_empty() || !section.items("oidc").is_empty(),
     };
     let settings = SiteSettings {
         revision,

@@ -490,8 +490,26 @@ const WRONG_CONNECTORS: &[Case] = &[
     case("upstream = [\"http://127.0.0.1:9080\"]", "upstream = [\"https://a\"]\ntls = { ca = \"ca.pem\", certificate = \"\", key = \"pc-1.key\" } #<<", "`certificate` is empty", "intermediates"),
     case("upstream = [\"http://127.0.0.1:9080\"]", "upstream = [\"https://a\"]\ntls = { ca = \"ca.pem\", certificate = \"pc-1.pem\", key = \"cp-1.key\" } #<<", "does not belong to", "the key's own"),
     case("upstream = [\"http://127.0.0.1:9080\"]", "upstream = [\"https://a\"]\ntls = { ca = \"ca.pem\", certificate = \"server.pem\", key = \"server.key\" } #<<", "is not for clientAuth: upstreams", "clientAuth"),
+    case("[site]", "[[preset]]\nname = \"confgmgr\" #<<\nid = \"8\"\nmanagement_point = [\"http://mp\"]\n\n[site]", "no preset is named \"confgmgr\"", "name = \"configmgr\""),
+    case("[site]", "[[preset]] #<<\nid = \"8\"\nmanagement_point = [\"http://mp\"]\n\n[site]", "needs `name`", "configmgr"),
+    case("[site]", "[[preset]] #<<\nname = \"configmgr\"\nmanagement_point = [\"http://mp\"]\n\n[site]", "needs `id`", "72057594037927941"),
+    case("[site]", "[[preset]]\nname = \"configmgr\"\nid = \"008\" #<<\nmanagement_point = [\"http://mp\"]\n\n[site]", "`id` is \"008\", no number", "CCM_Proxy_MutualAuth"),
+    case("[site]", "[[preset]]\nname = \"configmgr\"\nid = \"8/SMS_MP\" #<<\nmanagement_point = [\"http://mp\"]\n\n[site]", "no number of a role", "CCM_Proxy_MutualAuth"),
+    case("[site]", "[[preset]] #<<\nname = \"configmgr\"\nid = \"8\"\n[site]", "neither a `management_point` nor an `update_point`", "management_point ="),
+    case("[site]", "[[preset]]\nname = \"configmgr\"\nid = \"8\"\nmanagement_point = [\"mp\"] #<<\n[site]", "management_point \"mp\" has no scheme", "management_point ="),
+    case("[site]", "[[preset]]\nname = \"configmgr\"\nid = \"8\"\nupdate_point = [] #<<\n[site]", "`update_point` names 0 servers", "1 to"),
+    case("[site]", "[[preset]]\nname = \"configmgr\"\nid = \"8\"\ntokens = true #<<\nmanagement_point = [\"http://mp\"]\n\n[site]", "wants tokens", "tokens = false"),
+    case("[site]", "[[preset]]\nname = \"configmgr\"\nid = \"8\"\nport = 1 #<<\nmanagement_point = [\"http://mp\"]\n\n[site]", "unknown key `port` in [[preset]]", "known here"),
+    case("[site]", "[[preset]]\nname = \"configmgr\"\nid = \"8\"\nmanagement_point = [\"http://mp\"]\n[[preset]] #<<\nname = \"configmgr\"\nid = \"8\"\nmanagement_point = [\"http://mp\"]\n\n[site]", "is published twice", "one [[preset]] an id"),
+    case("path = \"/mp/\"", "path = \"/CCM_Proxy_MutualAuth/9/ApiRemoting30/\" #<<", "must stay closed", "take the route out"),
+    case("path = \"/mp/\"", "path = \"/ccm_proxy_serverauth/9/selfupdate\" #<<", "must stay closed", "take the route out"),
+    case("path = \"/mp/\"", "path = \"/CCM_Proxy_MutualAuth/9/SMS_MP_WindowsAuth/x\" #<<", "must stay closed", "take the route out"),
+    case("path = \"/mp/\"", "path = \"/CCM_Proxy_MutualAuth/9/DSSAuthWebService./\" #<<", "must stay closed", "take the route out"),
+    case("path = \"/mp/\"", "path = \"/\" #<<\nupstream = [\"http://x\"]\n[[preset]]\nname = \"configmgr\"\nid = \"8\"\nmanagement_point = [\"http://mp\"]\n[[route]]\npath = \"/mp/\"", "takes all that the preset keeps closed", "a path of its own"),
+    case("path = \"/mp/\"", "path = \"/CCM_Proxy_MutualAuth/\" #<<\nupstream = [\"http://x\"]\n[[preset]]\nname = \"configmgr\"\nid = \"8\"\nmanagement_point = [\"http://mp\"]\n[[route]]\npath = \"/mp/\"", "takes all that the preset keeps closed", "a path of its own"),
+    case("path = \"/mp/\"", "path = \"/ccm_proxy_serverauth/8\" #<<\nupstream = [\"http://x\"]\n[[preset]]\nname = \"configmgr\"\nid = \"8\"\nmanagement_point = [\"http://mp\"]\n[[route]]\npath = \"/mp/\"", "takes all that the preset keeps closed", "a path of its own"),
+    case("path = \"/mp/\"", "path = \"/ccm_proxy_mutualauth/8/bgb\"\nupstream = [\"http://x\"]\n[[preset]] #<<\nname = \"configmgr\"\nid = \"8\"\nmanagement_point = [\"http://mp\"]\n[[route]]\npath = \"/mp/\"", "/BGB/\" is published twice", "another path"),
     case("strip_prefix = true", "strip-prefix = true #<<", "unknown key `strip-prefix` in [[route]]", "did you mean `strip_prefix`?"),
-    case("[[route]]\npath = \"/mp/\"", "[[preset]] #<<\nname = \"configmgr\"\nid = \"1\"\n[[route]]\npath = \"/mp/\"", "[[preset]]: this version", "[[route]]"),
     case("[[gateway]]", "[connector.pool]\nidle_seconds = 0 #<<\n[[gateway]]", "`idle_seconds` is 0", "from 1 to 3600"),
     case("[[gateway]]", "[connector.pool]\nidle = 1 #<<\n[[gateway]]", "unknown key `idle` in `pool`", "known here"),
 ];
@@ -780,6 +798,57 @@ fn auth_any_is_taken_where_there_is_a_ca() {
 }
 
 #[test]
+fn a_preset_is_a_set_of_routes() {
+    let lab = Lab::new();
+    let preset = "[[preset]]\nname = \"configmgr\"\nid = \"72057594037927941\"\n\
+                  management_point = [\"http://mp.corp\", \"http://mp2.corp:81/base\"]\nupdate_point = [\"http://sup.corp:8530\"]\n\
+                  source_addresses = [\"127.0.0.9\"]\n[site]";
+    let text = CONNECTOR.replace("[site]", preset);
+    let plan = good(lab.connector(&text));
+    assert_eq!((plan.routes.len(), plan.preset_routes), (12, 10));
+    let (route, published) = (&plan.routes[3], &plan.settings.routes[3]);
+    let prefix = "/CCM_Proxy_MutualAuth/72057594037927941";
+    assert_eq!(published.path, format!("{prefix}/CCM_System/request"));
+    assert_eq!(
+        (route.path.as_str(), route.strip),
+        (published.path.as_str(), prefix.len())
+    );
+    assert_eq!(published.auth, Auth::Certificate);
+    assert_eq!(route.upstream[1].to_string(), "http://mp2.corp:81/base");
+    assert_eq!(
+        route.source_addresses,
+        ["127.0.0.9".parse::<IpAddr>().unwrap()]
+    );
+    // Only one of the two servers.
+    let no_mp = "management_point = [\"http://mp.corp\", \"http://mp2.corp:81/base\"]\n";
+    let plan = good(lab.connector(&text.replace(no_mp, "")));
+    assert_eq!(plan.preset_routes, 3);
+    // Endpoints of one's own beside it, and a preset alone.
+    let beside = text.replace(
+        "\"/mp/\"",
+        "\"/CCM_Proxy_MutualAuth/72057594037927941/AdminService/\"",
+    );
+    assert_eq!(good(lab.connector(&beside)).routes.len(), 12);
+    let alone = &text[..text.find("[[route]]").unwrap()];
+    assert_eq!(good(lab.connector(alone)).routes.len(), 10);
+
+    let mut out = Vec::new();
+    assert_eq!(
+        check::run_to(&lab.folder.write("c.toml", &text), true, &mut out),
+        0
+    );
+    let said = String::from_utf8(out).unwrap();
+    assert!(
+        said.contains("publishes 12 routes: 2 by [[route]], 10 by [[preset]]\n"),
+        "{said}"
+    );
+    let line = format!(
+        "{prefix}/Content/  auth certificate  GET,HEAD  body 0  wait 60s  -> http://sup.corp:8530 without {prefix}\n"
+    );
+    assert!(said.contains(&line), "{said}");
+}
+
+#[test]
 fn files_that_are_no_config_are_refused() {
     let lab = Lab::new();
     let refused = |file: &Path, text: &str| {
@@ -817,7 +886,7 @@ fn check_prints_each_complaint_and_gives_the_exit_code() {
         let mut out = Vec::new();
         let file = lab.folder.write(name, text);
         (
-            check::run_to(&file, &mut out),
+            check::run_to(&file, false, &mut out),
             String::from_utf8(out).unwrap(),
             file,
         )

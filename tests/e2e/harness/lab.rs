@@ -184,6 +184,12 @@ impl Plan {
         self
     }
 
+    /// More tables for connector.toml; UPSTREAM is the test upstream's address.
+    pub fn connector(mut self, tables: &str) -> Plan {
+        self.routes.push_str(tables);
+        self
+    }
+
     /// An nginx behind `/files/`.
     pub fn nginx(mut self) -> Plan {
         self.with_nginx = true;

@@ -108,7 +108,9 @@ impl Nginx {
 
     /// Puts a file at `/files/NAME`.
     pub fn put(&self, name: &str, bytes: &[u8]) {
-        fs::write(self.root.join("files").join(name), bytes).expect("a file");
+        let file = self.root.join("files").join(name);
+        fs::create_dir_all(file.parent().expect("it lies in a folder")).expect("a folder");
+        fs::write(file, bytes).expect("a file");
     }
 
     /// Lines of its log: protocol, `r` if the session was resumed, verdict on the client's certificate, number of the
