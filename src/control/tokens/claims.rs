@@ -10,8 +10,10 @@ const MAX_AUDIENCES: usize = 16;
 /// The end of the year 9999: a later `exp` is a slip of unit, and what adds to it must not overflow.
 const MAX_EXP: f64 = 253_402_300_799.0;
 
-/// First of these that can be used; the first two are Entra ID's.
-const USER: [&str; 4] = ["preferred_username", "upn", "unique_name", "email"];
+/// First of these that can be used; the first two are Entra ID's. `email` follows, where the issuer has verified it.
+const USER: [&str; 3] = ["preferred_username", "upn", "unique_name"];
+/// What the `kind` of a site's token must be. Its registration tokens are signed by the same key and name no client.
+const CLIENT_KIND: &str = "client";
 const DEVICE: [&str; 2] = ["deviceid", "device_id"];
 const TOKEN_ID: [&str; 2] = ["jti", "uti"];
 
@@ -70,6 +72,9 @@ impl<'a> Claims<'a> {
 
     /// Whether the token is for us, as this issuer's.
     pub fn fits(&self, issuer: &Issuer) -> Result<(), &'static str> {
+        if issuer.kind == IssuerKind::Site && self.0.text("kind") != Some(CLIENT_KIND) {
+            return Err("the site's token is not a client's (`kind`)");
+        }
         if !(issuer.kind == IssuerKind::Site && issuer.audience.is_empty()) {
             self.fits_audience(&issuer.audience)?;
         }
@@ -121,11 +126,20 @@ impl<'a> Claims<'a> {
             client_id,
             issuer: index,
             token_id: self.first(&TOKEN_ID),
-            user: self.first(&USER),
+            user: self.first(&USER).or_else(|| self.verified_email()),
             device: self.first(&DEVICE),
             tenant: self.first(&["tid"]),
             not_after,
         })
+    }
+
+    /// Many providers let people type their own e-mail address: without `email_verified` (OpenID Connect Core §5.1) it is
+    /// anybody's.
+    fn verified_email(&self) -> Option<String> {
+        match self.0.get("email_verified") {
+            Some(Json::Bool(true)) => self.first(&["email"]),
+            _ => None,
+        }
     }
 
     fn first(&self, names: &[&str]) -> Option<String> {

@@ -11,7 +11,7 @@ const MAX_DEPTH: usize = 8;
 #[derive(Debug, Clone, PartialEq)]
 pub enum Json<'a> {
     Null,
-    Bool,
+    Bool(bool),
     /// Finite: JSON has no other numbers. Whole ones are exact up to 2⁵³, far beyond any date.
     Number(f64),
     Text(Cow<'a, str>),
@@ -97,8 +97,8 @@ impl<'de> Visitor<'de> for Level {
     fn visit_unit<E>(self) -> Result<Json<'de>, E> {
         Ok(Json::Null)
     }
-    fn visit_bool<E>(self, _: bool) -> Result<Json<'de>, E> {
-        Ok(Json::Bool)
+    fn visit_bool<E>(self, value: bool) -> Result<Json<'de>, E> {
+        Ok(Json::Bool(value))
     }
     fn visit_i64<E>(self, number: i64) -> Result<Json<'de>, E> {
         Ok(Json::Number(number as f64))

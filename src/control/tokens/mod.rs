@@ -7,6 +7,7 @@
 //! - The key decides the algorithm: RSA keys verify RS256, P-256 keys ES256, Ed25519 keys EdDSA, and nothing else is
 //!   known. There is no way to `none`, to an HMAC or to a key that the token itself brings (`jwk`, `jku`, `x5c`, `x5u`).
 //! - A key belongs to one issuer; the issuer is found by `iss` and `aud` first, and only its keys are tried.
+//! - A site's own token counts only with `kind` "client": its registration tokens open no route.
 //! - What may be read in two ways is refused: names twice, padding, trailing bits, more than one JSON value.
 //! - All cheap checks come before the signature, and at most [`MAX_TRIALS`] signatures are checked for each issuer that
 //!   the token fits.
@@ -88,6 +89,8 @@ pub struct TokenIdentity {
     pub issuer: usize,
     /// `jti`, else `uti` (Entra ID).
     pub token_id: Option<String>,
+    /// A name to show, not an identity: only `client_id` is one to authorise by. `preferred_username`, `upn` and
+    /// `unique_name` are what the issuer lets them be and may change hands; an `email` is taken only when verified.
     pub user: Option<String>,
     pub device: Option<String>,
     pub tenant: Option<String>,

@@ -34,7 +34,7 @@ pub fn run(
     let id = new_id()?;
     let claims = claims(args, kind, &subject, (now, expires), &id, &signer.site)?;
     let token = sign(&signer, &claims)?;
-    check(&token, &args.audience, now, signer)?;
+    check(&token, kind, &args.audience, now, signer)?;
     ledger.append(Event::Issued {
         id: id.clone(),
         kind,
@@ -52,6 +52,10 @@ pub fn run(
         notes,
         format_args!("token {id} for {whom}, until {}", time_text(expires)),
     )?;
+    if kind == Kind::Registration {
+        let note = "no route takes it: gateways of this version have no registration";
+        print(notes, format_args!("{note}"))?;
+    }
     if args.audience != AUDIENCE {
         print(
             notes,
@@ -152,12 +156,16 @@ fn sign(signer: &Signer, claims: &Value) -> Result<String, String> {
     Ok(format!("{signed}.{signature}"))
 }
 
-/// Judges the token as a gateway will, with the published keys.
-fn check(token: &str, audience: &str, now: i64, signer: Signer) -> Result<(), String> {
+/// Judges the token as a gateway will, with the published keys. A registration token, which no gateway takes, is judged
+/// as another issuer's: in all but its `kind`.
+fn check(token: &str, kind: Kind, audience: &str, now: i64, signer: Signer) -> Result<(), String> {
     let issuer = Issuer {
         issuer: issuer(&signer.site),
         name: signer.site,
-        kind: IssuerKind::Site,
+        kind: match kind {
+            Kind::Client => IssuerKind::Site,
+            Kind::Registration => IssuerKind::Oidc,
+        },
         audience: vec![audience.to_owned()],
         tenants: vec![],
         id: "sub".into(),

@@ -76,7 +76,7 @@ pub struct Issue {
     /// A token for this client
     #[arg(long, value_name = "ID")]
     pub client: Option<String>,
-    /// A token to register with, which names no client
+    /// A token to register with, which names no client; no route takes it, and this version has no registration yet
     #[arg(long)]
     pub registration: bool,
     /// The site's name; it must be the one the key was made for

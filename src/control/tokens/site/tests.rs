@@ -66,8 +66,15 @@ fn judge(folder: &Folder, token: &str, now: i64) -> Result<TokenIdentity, Refusa
     verify(&[issuer_of(folder)], token.as_bytes(), now)
 }
 
-fn id_of(folder: &Folder, token: &str) -> String {
-    judge(folder, token, NOW).unwrap().token_id.unwrap()
+/// Of a token of any kind.
+fn id_of(token: &str) -> String {
+    claims_of(token)["jti"].as_str().unwrap().to_owned()
+}
+
+fn claims_of(token: &str) -> serde_json::Value {
+    let claims = token.split('.').nth(1).unwrap();
+    let claims = crate::control::tokens::jose::decode(claims.as_bytes()).unwrap();
+    serde_json::from_slice(&claims).unwrap()
 }
 
 fn rows(folder: &Folder, now: i64) -> Vec<serde_json::Value> {
@@ -115,14 +122,15 @@ fn an_issued_token_passes_the_gateways_judgement() {
 fn a_registration_token_names_no_client_and_lives_days() {
     let folder = site();
     let token = issue(&folder, "--registration");
-    let identity = judge(&folder, &token, NOW).unwrap();
-    assert_eq!(identity.client_id, "site:main/registration");
-    assert_eq!(identity.not_after, NOW + 3 * DAY);
-    let claims = token.split('.').nth(1).unwrap();
-    let claims = crate::control::tokens::jose::decode(claims.as_bytes()).unwrap();
-    let claims: serde_json::Value = serde_json::from_slice(&claims).unwrap();
+    let why = "the site's token is not a client's (`kind`)";
+    assert_eq!(
+        judge(&folder, &token, NOW),
+        Err(Refusal::Invalid(why.into()))
+    );
+    let claims = claims_of(&token);
     assert_eq!(claims["kind"], "registration");
     assert_eq!((&claims["iat"], &claims["nbf"]), (&NOW.into(), &NOW.into()));
+    assert_eq!(claims["exp"], NOW + 3 * DAY);
     for wrong in [
         "--client registration",
         "--client Registration",
@@ -141,7 +149,7 @@ fn lifetimes_end_on_both_sides_of_their_limits() {
     let folder = site();
     let lives = |more: &str| {
         let out = token(&folder, &format!("issue --dir DIR {more}"))?;
-        Ok::<_, String>(judge(&folder, out.trim_end(), NOW).unwrap().not_after - NOW)
+        Ok::<_, String>(claims_of(out.trim_end())["exp"].as_i64().unwrap() - NOW)
     };
     for (more, seconds) in [
         ("--client a --lifetime 1s", 1),
@@ -342,7 +350,7 @@ fn the_list_shows_what_was_issued_and_its_state() {
     let short = issue(&folder, "--client pc-1 --lifetime 1h");
     let blocked = issue(&folder, "--registration");
     let long = issue(&folder, "--client pc-2");
-    let ids = [&short, &blocked, &long].map(|token| id_of(&folder, token));
+    let ids = [&short, &blocked, &long].map(|token| id_of(token));
     token(&folder, &format!("block {} --dir DIR", ids[1])).unwrap();
     let states = |now| -> Vec<String> {
         rows(&folder, now)
@@ -384,7 +392,7 @@ fn the_list_shows_what_was_issued_and_its_state() {
 fn a_blocked_id_stands_in_the_file_until_unblocked_or_expired() {
     let folder = site();
     let ids = ["--client a", "--client b --lifetime 1h", "--client c"]
-        .map(|more| id_of(&folder, &issue(&folder, more)));
+        .map(|more| id_of(&issue(&folder, more)));
     let denied = || text(&folder, DENIED);
     let (out, _) = token_at(NOW, &folder, &format!("block {} --dir DIR", ids[0])).unwrap();
     assert!(out.contains(&ids[0]) && out.contains("is blocked"), "{out}");
@@ -437,13 +445,13 @@ fn a_blocked_id_stands_in_the_file_until_unblocked_or_expired() {
 #[test]
 fn a_torn_last_line_harms_no_other() {
     let folder = site();
-    let first = id_of(&folder, &issue(&folder, "--client a"));
+    let first = id_of(&issue(&folder, "--client a"));
     let whole = text(&folder, LEDGER);
     issue(&folder, "--client b");
     let both = text(&folder, LEDGER);
     for cut in whole.len() + 1..both.len() {
         folder.write(LEDGER, &both[..cut]);
-        let third = id_of(&folder, &issue(&folder, "--client c"));
+        let third = id_of(&issue(&folder, "--client c"));
         let rows = rows(&folder, NOW);
         assert_eq!(rows[0]["id"], first);
         assert_eq!(rows.last().unwrap()["id"], third);
@@ -462,7 +470,7 @@ fn a_torn_last_line_harms_no_other() {
 #[test]
 fn lines_that_no_command_wrote_reach_no_list() {
     let folder = site();
-    let id = id_of(&folder, &issue(&folder, "--client a"));
+    let id = id_of(&issue(&folder, "--client a"));
     let good = text(&folder, LEDGER);
     let other = "0".repeat(32);
     for line in [
@@ -492,7 +500,7 @@ fn commands_at_once_lose_no_line() {
             scope.spawn(move || {
                 for number in 0..10 {
                     let token = issue(folder, &format!("--client pc-{thread}-{number}"));
-                    let id = id_of(folder, &token);
+                    let id = id_of(&token);
                     self::token(folder, &format!("block {id} --dir DIR")).unwrap();
                 }
             });

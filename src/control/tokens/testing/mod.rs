@@ -217,7 +217,7 @@ impl Lab {
 
     /// Claims that `idp` would make.
     pub fn idp_claims(&self, now: i64) -> Value {
-        json!({"iss": "https://idp.example", "aud": "gate", "sub": "pc-1", "jti": "j-1", "email": "bob@corp.example",
+        json!({"iss": "https://idp.example", "aud": "gate", "sub": "pc-1", "jti": "j-1", "email": "bob@corp.example", "email_verified": true,
             "iat": now, "exp": now + 3600})
     }
 

@@ -49,7 +49,10 @@ fn every_attack_meets_its_verdict() {
     for case in &cases {
         let verdict = verify(&issuers, &case.token, NOW);
         let met = match (&verdict, &case.verdict) {
-            (Ok(identity), Verdict::Valid(id)) => identity.client_id == *id,
+            (Ok(identity), Verdict::Valid(id)) => {
+                let user = identity.user.as_deref().unwrap_or_default();
+                identity.client_id == *id && case.user.is_none_or(|expected| user == expected)
+            }
             (Err(Refusal::Invalid(_)), Verdict::Invalid) => true,
             (Err(Refusal::UnknownKey { issuer }), Verdict::UnknownKey) => *issuer < 4,
             (Err(Refusal::NoKeys { issuer }), Verdict::NoKeys) => *issuer == 4,

@@ -2,7 +2,7 @@
 
 use super::super::{OTHER_TENANT, TENANT};
 use super::Verdict::{Invalid, Valid};
-use super::{ENTRA, IDP, Table, changed};
+use super::{ENTRA, IDP, Table};
 use serde_json::json;
 
 impl Table<'_> {
@@ -86,12 +86,7 @@ impl Table<'_> {
             json!({"aud": "apps"}),
             Invalid,
         );
-        let site = changed(self.lab.site_claims(self.now), &json!({"aud": "gate"}));
-        self.add(
-            "site's token for another",
-            self.lab.site.token(&site),
-            Invalid,
-        );
+        self.site("site's token for another", json!({"aud": "gate"}), Invalid);
     }
 
     pub(super) fn tenants(&mut self) {
@@ -282,5 +277,56 @@ impl Table<'_> {
         let odd =
             json!({"jti": "é", "email": "x".repeat(129), "upn": 5, "device_id": " x", "tid": ""});
         self.claims("optional claims that cannot be used", odd, IDP);
+    }
+
+    /// What a site's token is for. The same key signs those that name no client.
+    pub(super) fn kinds(&mut self) {
+        self.site(
+            "a registration token",
+            json!({"kind": "registration", "sub": "registration"}),
+            Invalid,
+        );
+        self.site(
+            "a registration token that names a client",
+            json!({"kind": "registration"}),
+            Invalid,
+        );
+        self.site("kind missing", json!({"kind": null}), Invalid);
+        for kind in [
+            json!("Client"),
+            json!("client "),
+            json!(""),
+            json!(["client"]),
+            json!(true),
+        ] {
+            self.site(&format!("kind {kind}"), json!({"kind": kind}), Invalid);
+        }
+        self.claims(
+            "another issuer's kind means nothing",
+            json!({"kind": "registration"}),
+            IDP,
+        );
+    }
+
+    /// Who the user is said to be.
+    pub(super) fn users(&mut self) {
+        self.user("email, verified", json!({}), "bob@corp.example");
+        self.user(
+            "email, no word of verification",
+            json!({"email_verified": null}),
+            "",
+        );
+        for verified in [json!(false), json!("true"), json!(1), json!([true])] {
+            self.user(
+                &format!("email, verified {verified}"),
+                json!({"email_verified": verified}),
+                "",
+            );
+        }
+        self.user(
+            "a user name beside an e-mail address that is not verified",
+            json!({"email_verified": false, "upn": "bob"}),
+            "bob",
+        );
     }
 }

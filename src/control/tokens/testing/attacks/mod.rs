@@ -24,6 +24,8 @@ pub struct Case {
     pub name: String,
     pub token: Vec<u8>,
     pub verdict: Verdict,
+    /// The user that it names, where the case is about that; the empty text: none.
+    pub user: Option<&'static str>,
 }
 
 const IDP: Verdict = Valid("oidc:idp/pc-1");
@@ -47,6 +49,8 @@ pub fn all(lab: &Lab, now: i64) -> Vec<Case> {
     table.tenants();
     table.times();
     table.names();
+    table.kinds();
+    table.users();
     table.json();
     table.forms();
     table.base64();
@@ -67,7 +71,22 @@ impl Table<'_> {
             name,
             token,
             verdict,
+            user: None,
         });
+    }
+
+    /// `idp`'s token with claims set, which is valid and names this user, or none.
+    fn user(&mut self, name: &str, changes: Value, user: &'static str) {
+        self.claims(name, changes, IDP);
+        if let Some(case) = self.cases.last_mut() {
+            case.user = Some(user);
+        }
+    }
+
+    /// The site's token with claims set, or removed by null.
+    fn site(&mut self, name: &str, changes: Value, verdict: Verdict) {
+        let claims = changed(self.lab.site_claims(self.now), &changes);
+        self.add(name, self.lab.site.token(&claims), verdict);
     }
 
     /// `idp`'s token with claims set, or removed by null.
