@@ -45,7 +45,7 @@ impl Connector {
         &mut self,
         ring: &mut R,
         plan: Arc<Plan>,
-        verdicts: SyncSender<Verdict>,
+        verdicts: Option<SyncSender<Verdict>>,
     ) {
         let other_settings = plan.document_hash != self.cx.plan.document_hash;
         self.cx.set_plan(plan);
@@ -53,6 +53,7 @@ impl Connector {
             self.retarget(ring, index);
         }
         self.cx.add_targets();
+        self.learn_early();
         self.arm_targets();
         if other_settings {
             self.publish_again(verdicts);
@@ -89,21 +90,24 @@ impl Connector {
     }
 
     /// One link per instance carries the settings.
-    fn publish_again(&mut self, verdicts: SyncSender<Verdict>) {
+    fn publish_again(&mut self, verdicts: Option<SyncSender<Verdict>>) {
         let plan = self.cx.plan.clone();
-        let mut published = 0;
+        let mut published = Vec::new();
         for (_, link) in &mut self.links {
             let target = &self.cx.targets[link.state.target];
             if target.shard != 0 || target.off || link.state.phase != Phase::Ready {
                 continue;
             }
+            let at = (target.gateway, target.instance);
             if let Some((session, out)) = link.session()
                 && session.publish(plan.document_hash, plan.document.clone(), out)
             {
-                published += 1;
+                published.push(at);
             }
             self.cx.mark_link(&mut link.state);
         }
-        self.cx.verdicts = (published > 0).then_some((verdicts, published));
+        if let Some(verdicts) = verdicts {
+            self.cx.await_verdicts(verdicts, published);
+        }
     }
 }

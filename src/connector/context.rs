@@ -26,6 +26,21 @@ pub enum Owner {
     Upstream(usize),
 }
 
+/// Reloads whose verdicts are awaited at once. One that is over and was not answered by all leaves its place to a later
+/// one.
+const WAITERS: usize = 8;
+
+/// Instances whose shards are told before the plan that names them.
+pub const EARLY: usize = 1024;
+
+/// Who waits for verdicts on settings that were published.
+struct Waiter {
+    hash: [u8; 32],
+    /// Gateway and instance.
+    pending: Vec<(usize, u16)>,
+    sender: SyncSender<Verdict>,
+}
+
 /// The shard's world; see the fields.
 pub struct Context {
     pub plan: Arc<Plan>,
@@ -47,8 +62,10 @@ pub struct Context {
     pub random: fastrand::Rng,
     /// The last verdict on our settings: gateway, accepted.
     pub settings_accepted: Vec<bool>,
-    /// Who waits for verdicts on the settings that a reload published, and how many are to come.
-    pub verdicts: Option<(SyncSender<Verdict>, u32)>,
+    /// Who wait for the gateways' verdicts, oldest first; at most [`WAITERS`].
+    waiters: Vec<Waiter>,
+    /// Shards of instances that the plan does not know yet: a sibling had it first. At most [`EARLY`].
+    pub early: Vec<(usize, u16, u16)>,
     owners: Vec<Owner>,
     next_stamp: u32,
     buffers: Vec<Vec<u8>>,
@@ -76,7 +93,8 @@ impl Context {
             stats: ShardStats::new(u32::from(shard)),
             random: fastrand::Rng::with_seed(seed),
             settings_accepted: vec![false; plan.gateways.len()],
-            verdicts: None,
+            waiters: Vec::new(),
+            early: Vec::new(),
             owners: Vec::new(),
             next_stamp: 1,
             buffers: Vec::new(),
@@ -94,7 +112,22 @@ impl Context {
         self.plan = plan;
     }
 
-    /// Passes a gateway's verdict on, if a reload waits for it.
+    /// Somebody waits for the verdicts of these instances on the settings in force now.
+    pub fn await_verdicts(&mut self, sender: SyncSender<Verdict>, pending: Vec<(usize, u16)>) {
+        if pending.is_empty() {
+            return;
+        }
+        if self.waiters.len() >= WAITERS {
+            self.waiters.remove(0);
+        }
+        self.waiters.push(Waiter {
+            hash: self.plan.document_hash,
+            pending,
+            sender,
+        });
+    }
+
+    /// Passes a gateway's verdict on to who waits for it.
     pub fn heard_verdict(
         &mut self,
         gateway: usize,
@@ -103,26 +136,31 @@ impl Context {
         accepted: bool,
         why: &str,
     ) {
-        let Some((waiting, left)) = self
-            .verdicts
-            .as_mut()
-            .filter(|_| hash == self.plan.document_hash)
-        else {
+        let newest = hash == self.plan.document_hash;
+        let Some(name) = self.plan.gateways.get(gateway).map(|g| &g.address.host) else {
             return;
         };
-        let _ = waiting.try_send(Verdict {
-            gateway: self.plan.gateways[gateway].address.host.clone(),
-            instance,
-            accepted: if accepted {
-                Ok(())
-            } else {
-                Err(why.to_owned())
-            },
+        self.waiters.retain_mut(|waiter| {
+            let at = waiter
+                .pending
+                .iter()
+                .position(|at| *at == (gateway, instance));
+            // What was published since takes the place of what they wait for, which may never be judged.
+            let Some(at) = at.filter(|_| newest || hash == waiter.hash) else {
+                return true;
+            };
+            waiter.pending.swap_remove(at);
+            let _ = waiter.sender.try_send(Verdict {
+                gateway: name.clone(),
+                instance,
+                accepted: if accepted {
+                    Ok(())
+                } else {
+                    Err(why.to_owned())
+                },
+            });
+            !waiter.pending.is_empty()
         });
-        *left -= 1;
-        if *left == 0 {
-            self.verdicts = None;
-        }
     }
 
     pub fn owner(&self, socket: SocketId) -> Owner {
@@ -157,5 +195,53 @@ impl Context {
         if self.buffers.len() < POOL_BUFFERS && buffer.capacity() <= POOL_BUFFER_BYTES {
             self.buffers.push(buffer);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::connector::reload::Verdict;
+    use crate::connector::testing::Place;
+    use std::sync::Arc;
+    use std::sync::mpsc::{self, TryRecvError};
+
+    #[test]
+    fn a_list_that_is_published_meanwhile_takes_no_verdict_away() {
+        let place = Place::new();
+        let (_, plan) = place.load();
+        let mut cx = place.shard(plan.clone(), 0, 1).cx;
+        let (sender, verdicts) = mpsc::sync_channel(8);
+        cx.await_verdicts(sender, vec![(0, 0), (0, 1)]);
+        cx.heard_verdict(0, 0, [9; 32], false, "of other settings");
+        assert_eq!(verdicts.try_recv().err(), Some(TryRecvError::Empty));
+
+        // One instance judges what the reload published, the other what took its place.
+        let first = plan.document_hash;
+        let newer = Arc::new(plan.publishing(Vec::new(), [7; 32]));
+        cx.set_plan(newer);
+        let heard = |verdicts: &mpsc::Receiver<Verdict>| {
+            let verdict = verdicts.try_recv().ok()?;
+            Some((verdict.instance, verdict.accepted))
+        };
+        cx.heard_verdict(0, 0, first, true, "");
+        cx.heard_verdict(0, 0, [7; 32], true, "");
+        cx.heard_verdict(0, 1, [7; 32], false, "no");
+        assert_eq!(heard(&verdicts), Some((0, Ok(()))));
+        assert_eq!(heard(&verdicts), Some((1, Err("no".into()))));
+        assert_eq!(verdicts.try_recv().err(), Some(TryRecvError::Disconnected));
+    }
+
+    #[test]
+    fn who_waits_for_ever_is_forgotten_for_a_later_one() {
+        let place = Place::new();
+        let mut cx = place.shard(place.load().1, 0, 1).cx;
+        let (sender, verdicts) = mpsc::sync_channel(8);
+        cx.await_verdicts(sender, vec![(0, 0)]);
+        let later: Vec<_> = (0..super::WAITERS).map(|_| mpsc::sync_channel(8)).collect();
+        for (sender, _) in &later {
+            assert_eq!(verdicts.try_recv().err(), Some(TryRecvError::Empty));
+            cx.await_verdicts(sender.clone(), vec![(0, 0)]);
+        }
+        assert_eq!(verdicts.try_recv().err(), Some(TryRecvError::Disconnected));
     }
 }

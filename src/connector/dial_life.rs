@@ -5,7 +5,7 @@ use crate::wire::relay::{Role, Session};
 use crate::wire::tls::{self};
 use std::time::Duration;
 
-use super::context::{Context, Owner};
+use super::context::{Context, EARLY, Owner};
 use super::dial::{Dial, Target};
 use super::link::{self, Link};
 use super::plan::LINK_TIMEOUT;
@@ -116,8 +116,26 @@ impl Connector {
         self.arm_targets();
     }
 
+    /// What was told before the plan that names it.
+    pub(super) fn learn_early(&mut self) {
+        for (gateway, instance, shards) in std::mem::take(&mut self.cx.early) {
+            self.learn_shards(gateway, instance, shards);
+        }
+    }
+
     /// An instance has this many shards: those that are ours get a target.
     pub(super) fn learn_shards(&mut self, gateway: usize, instance: u16, shards: u16) {
+        let known = self.cx.plan.gateways.get(gateway);
+        if known.is_none_or(|known| !known.wanted || instance >= known.address.instances) {
+            // Of a plan that is to come, which plays it again; or of one that was, and nobody wants them any more.
+            self.cx
+                .early
+                .retain(|early| (early.0, early.1) != (gateway, instance));
+            if self.cx.early.len() < EARLY {
+                self.cx.early.push((gateway, instance, shards));
+            }
+            return;
+        }
         let ours = u16::try_from(self.siblings.len().max(1)).unwrap_or(1);
         for shard in 0..shards.min(GATEWAY_SHARDS_MAX) {
             let known = |target: &Target| {
@@ -130,5 +148,42 @@ impl Connector {
             }
         }
         self.arm_targets();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::connector::testing::Place;
+
+    fn targets(connector: &super::Connector) -> Vec<(usize, u16, u16)> {
+        let targets = connector.cx.targets.iter();
+        targets.map(|t| (t.gateway, t.instance, t.shard)).collect()
+    }
+
+    #[test]
+    fn shards_of_an_instance_that_the_plan_has_not_make_no_target() {
+        let place = Place::new();
+        let (_, plan) = place.load();
+        let mut connector = place.shard(plan.clone(), 1, 2);
+        connector.learn_shards(0, 1, 4);
+        assert_eq!(targets(&connector), [(0, 1, 1), (0, 1, 3)]);
+        // A gateway of a later plan, an instance of another one: a sibling had that plan first.
+        connector.learn_shards(1, 0, 4);
+        connector.learn_shards(0, 2, 2);
+        assert_eq!(targets(&connector), [(0, 1, 1), (0, 1, 3)]);
+
+        // Its plan comes, and they count.
+        place.gateways(&[("127.0.0.1", 2), ("127.0.0.2", 1)]);
+        let (_, plan) = place.load_after(Some(&plan));
+        connector.cx.set_plan(plan.clone());
+        connector.learn_early();
+        assert_eq!(targets(&connector)[2..], [(1, 0, 1), (1, 0, 3)]);
+
+        // A gateway that was taken away in the meantime.
+        place.gateways(&[("127.0.0.1", 2)]);
+        let (_, plan) = place.load_after(Some(&plan));
+        connector.cx.set_plan(plan);
+        connector.learn_shards(1, 0, 8);
+        assert_eq!(targets(&connector).len(), 4);
     }
 }

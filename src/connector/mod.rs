@@ -21,6 +21,7 @@ pub mod exchange;
 pub mod health;
 pub mod link;
 pub mod link_life;
+pub mod lists;
 pub mod plan;
 pub mod reach;
 pub mod reload;
@@ -30,3 +31,6 @@ pub mod shard;
 pub mod upstream;
 pub mod upstream_life;
 pub mod upstream_tls;
+
+#[cfg(test)]
+mod testing; // a config with its files

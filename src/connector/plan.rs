@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// One connector process.
+#[derive(Clone)]
 pub struct Plan {
     pub id: String,
     pub site: String,
@@ -27,7 +28,7 @@ pub struct Plan {
     pub routes: Vec<RouteConfig>,
     /// Numbers of the routes that are published, and the table that finds them by path: a number into this list.
     published: Vec<u32>,
-    table: PathTable,
+    table: Arc<PathTable>,
     /// Distinct upstream endpoints; routes refer to them by index.
     pub endpoints: Vec<Endpoint>,
     /// Per route: its endpoints.
@@ -101,6 +102,15 @@ impl std::fmt::Display for Endpoint {
 }
 
 impl Plan {
+    /// The same plan, but for what is published.
+    pub fn publishing(&self, document: Vec<u8>, document_hash: [u8; 32]) -> Plan {
+        Plan {
+            document,
+            document_hash,
+            ..self.clone()
+        }
+    }
+
     /// The route of a path, by the gateway's own table. The gateway checked it too; a connector trusts no gateway with a
     /// path that it did not publish, nor with a spelling that the upstream might read as another path.
     pub fn route(&self, path: &[u8]) -> Option<usize> {
@@ -155,7 +165,7 @@ pub fn build(config: &ConnectorConfig, before: Option<&Plan>) -> Result<Plan, St
         shards: u16::try_from(config.shards).map_err(|_| "too many shards")?,
         gateways: gateways(&config.gateways, before)?,
         gateway_tls: Arc::new(gateway_tls),
-        table: PathTable::new(paths),
+        table: Arc::new(PathTable::new(paths)),
         routes,
         published,
         endpoints,

@@ -4,18 +4,15 @@
 //! number: what is gone stays in its place unused, what is new follows. So a request that is under way ends on the
 //! route and upstream that it began with.
 
-use crate::control::certificates::pem;
+use crate::control::certificates::expiry::Expiry;
 use crate::control::config::{self, ConnectorConfig};
-use crate::control::settings::PublishedCrl;
-use crate::control::snapshot::{MAX_LIST_BYTES, RevocationList};
 use crate::observe::process::{Reloaded, lines};
 use crate::shard::mesh::Sender;
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
+use super::lists::Lists;
 use super::plan::{self, Plan};
 use super::shard::Message;
 
@@ -39,11 +36,14 @@ pub struct Reloader {
     file: PathBuf,
     shards: Vec<Sender<Message>>,
     state: Mutex<State>,
+    /// Apart from the state, which a reload holds while it reads files.
+    ends: Mutex<Vec<Expiry>>,
 }
 
 struct State {
     config: ConnectorConfig,
     plan: Arc<Plan>,
+    lists: Lists,
 }
 
 impl Reloader {
@@ -56,18 +56,23 @@ impl Reloader {
         Self {
             file,
             shards,
-            state: Mutex::new(State { config, plan }),
+            ends: Mutex::new(ends(&config)),
+            state: Mutex::new(State {
+                config,
+                plan,
+                lists: Lists::default(),
+            }),
         }
     }
 
-    /// In force.
-    pub fn with_config<T>(&self, read: impl FnOnce(&ConnectorConfig) -> T) -> T {
-        read(&self.lock().config)
+    /// The ends of the certificates in force, as their files were when they came into force.
+    pub fn certificate_ends(&self) -> Vec<Expiry> {
+        lock(&self.ends).clone()
     }
 
     /// Reads the file again. A wrong one, or what takes a restart, changes nothing.
     pub fn reload(&self) -> Reloaded {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         let (config, warnings) = match config::load_connector(&self.file) {
             Ok(loaded) => loaded,
             Err(complaints) => return Reloaded::Refused(lines(&complaints)),
@@ -78,49 +83,69 @@ impl Reloader {
                 |key: &&str| format!("{key} changed, which takes a restart (nothing was reloaded)");
             return Reloaded::Refused(fixed.iter().map(say).collect());
         }
-        let verdicts = match self.put_in_force(&mut state, config) {
-            Ok(verdicts) => verdicts,
+        let plan = match plan::build(&config, Some(&state.plan)) {
+            Ok(plan) => Arc::new(plan),
             Err(why) => return Reloaded::Refused(vec![why]),
         };
+        *lock(&self.ends) = ends(&config);
+        *state = State {
+            config,
+            plan: plan.clone(),
+            lists: Lists::default(),
+        };
+        // The receiver's end comes when every shard has heard all it waits for.
+        let (sender, verdicts) = mpsc::sync_channel(VERDICTS_MAX);
+        self.tell(&plan, Some(sender));
         drop(state);
         let mut notes = lines(&warnings);
         notes.extend(await_verdicts(&verdicts));
         Reloaded::Done(notes)
     }
 
-    /// Publishes revocation lists whose files have changed. They are no part of the settings' revision.
+    /// Publishes revocation lists whose files have changed. They are no part of the settings' revision, and nothing but
+    /// them changes: another file that is being written keeps no list back.
     pub fn refresh_lists(&self) {
-        let mut state = self.lock();
-        let mut config = state.config.clone();
-        if !reread_lists(&mut config) {
+        let mut state = lock(&self.state);
+        let State {
+            config,
+            plan,
+            lists,
+        } = &mut *state;
+        let Some((document, hash)) = lists.refresh(config) else {
             return;
-        }
-        match self.put_in_force(&mut state, config) {
-            Ok(_) => tracing::info!("newer revocation lists are published"),
-            Err(why) => tracing::error!(why, "newer revocation lists cannot be published"),
-        }
+        };
+        *plan = Arc::new(plan.publishing(document, hash));
+        self.tell(plan, None);
+        tracing::info!("newer revocation lists are published");
     }
 
-    fn put_in_force(
-        &self,
-        state: &mut State,
-        config: ConnectorConfig,
-    ) -> Result<mpsc::Receiver<Verdict>, String> {
-        let plan = Arc::new(plan::build(&config, Some(&state.plan))?);
-        *state = State { config, plan };
-        // The receiver's end comes when every shard has heard all it waits for.
-        let (sender, verdicts) = mpsc::sync_channel(VERDICTS_MAX);
+    fn tell(&self, plan: &Arc<Plan>, verdicts: Option<mpsc::SyncSender<Verdict>>) {
         for shard in &self.shards {
-            let plan = state.plan.clone();
-            let _ = shard.send(Message::Plan(plan, sender.clone()));
+            let message = Message::Plan(plan.clone(), verdicts.clone());
+            // It must not go on by the old one.
+            if shard.insist(message).is_err() {
+                tracing::error!("a shard takes no messages: it goes on by the old plan");
+            }
         }
-        Ok(verdicts)
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // A state is replaced whole.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What is in there is replaced whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Ends of the certificates that the connector presents, to gateways and to upstreams.
+fn ends(config: &ConnectorConfig) -> Vec<Expiry> {
+    let mut files = vec![&config.tls.certificate];
+    for route in &config.routes {
+        let own = route.tls.identity.as_ref().map(|own| &own.certificate);
+        files.extend(own.filter(|file| !files.contains(file)));
     }
+    files
+        .into_iter()
+        .flat_map(|file| Expiry::of_file(file).unwrap_or_default())
+        .collect()
 }
 
 /// What the gateways said, a line each, refusals first.
@@ -167,32 +192,73 @@ fn fixed_keys(old: &ConnectorConfig, new: &ConnectorConfig) -> Vec<&'static str>
         .collect()
 }
 
-/// Reads the files of revocation lists again. True when one of them holds another list; one that cannot be read is
-/// left as it was.
-fn reread_lists(config: &mut ConnectorConfig) -> bool {
-    let mut changed = false;
-    let published = config
-        .settings
-        .site
-        .crl
-        .iter_mut()
-        .filter_map(|list| match list {
-            PublishedCrl::Der(text) => Some(text),
-            PublishedCrl::Url(_) => None,
-        });
-    for (file, text) in config.crl_files.iter().zip(published) {
-        let read = pem::read_bounded(file, MAX_LIST_BYTES as u64)
-            .and_then(|bytes| RevocationList::read(&bytes));
-        match read {
-            Ok(list) => {
-                let newer = BASE64_STANDARD.encode(list.der());
-                changed |= newer != *text;
-                *text = newer;
-            }
-            Err(why) => {
-                tracing::warn!(file = %file.display(), why, "a revocation list cannot be read again")
-            }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connector::testing::{Nobody, Place};
+    use crate::shard::mesh::{self, Receiver};
+
+    fn reloader(place: &Place) -> (Reloader, Receiver<Message>) {
+        let (sender, receiver) = mesh::channel(4, Nobody);
+        let (config, plan) = place.load();
+        (
+            Reloader::new(place.config(), config, plan, vec![sender]),
+            receiver,
+        )
+    }
+
+    fn told(shard: &Receiver<Message>) -> Option<(Arc<Plan>, Option<mpsc::SyncSender<Verdict>>)> {
+        match shard.receive()? {
+            Message::Plan(plan, verdicts) => Some((plan, verdicts)),
+            _ => panic!("something else than a plan"),
         }
     }
-    changed
+
+    #[test]
+    fn a_newer_list_is_published_while_another_file_is_half_written() {
+        let place = Place::new();
+        let (reloader, shard) = reloader(&place);
+        let before = reloader.state.lock().unwrap().plan.clone();
+        reloader.refresh_lists();
+        assert!(told(&shard).is_none(), "nothing has changed");
+
+        place.write("cp-1.pem", "-----BEGIN CERTIFICATE-----\nMII");
+        assert!(matches!(reloader.reload(), Reloaded::Refused(_)));
+        place.revoke("client-b");
+        reloader.refresh_lists();
+        let (plan, verdicts) = told(&shard).expect("the list is published");
+        assert!(verdicts.is_none(), "nobody waits for verdicts");
+        assert_ne!(plan.document_hash, before.document_hash);
+        assert!(Arc::ptr_eq(&plan.gateway_tls, &before.gateway_tls));
+        reloader.refresh_lists();
+        assert!(told(&shard).is_none(), "it is published once");
+    }
+
+    #[test]
+    fn a_list_that_no_gateway_would_take_changes_nothing() {
+        let (place, other) = (Place::new(), Place::new());
+        let (reloader, shard) = reloader(&place);
+        for wrong in [
+            std::fs::read_to_string(other.file("clients.crl")).unwrap(),
+            place.list_that_ended(),
+            "-----BEGIN X509 CRL-----".into(),
+        ] {
+            place.write("clients.crl", &wrong);
+            reloader.refresh_lists();
+            assert!(told(&shard).is_none(), "{wrong}");
+        }
+        place.revoke_anew("client-b");
+        reloader.refresh_lists();
+        assert!(told(&shard).is_some(), "and a good one counts again");
+    }
+
+    #[test]
+    fn the_ends_of_certificates_are_those_in_force() {
+        let place = Place::new();
+        let (reloader, _shard) = reloader(&place);
+        let ends = reloader.certificate_ends();
+        assert_eq!(ends.len(), 1);
+        place.write("cp-1.pem", "");
+        assert_eq!(reloader.certificate_ends(), ends);
+    }
 }

@@ -1,6 +1,5 @@
 //! One connector process: config to plan, shards, the resolver thread, admin, signals.
 
-use crate::control::certificates::expiry::Expiry;
 use crate::control::config::{self, ConnectorConfig};
 use crate::observe::metrics::{Gauge, ShardStats};
 use crate::observe::process;
@@ -88,19 +87,6 @@ fn serve(file: &Path, config: &ConnectorConfig) -> Result<(), String> {
     fleet.join()
 }
 
-/// Ends of the certificates that the connector presents, to gateways and to upstreams.
-fn expiry(config: &ConnectorConfig) -> Vec<Expiry> {
-    let mut files = vec![&config.tls.certificate];
-    for route in &config.routes {
-        let own = route.tls.identity.as_ref().map(|own| &own.certificate);
-        files.extend(own.filter(|file| !files.contains(file)));
-    }
-    files
-        .into_iter()
-        .flat_map(|file| Expiry::of_file(file).unwrap_or_default())
-        .collect()
-}
-
 /// What admin shows of a connector.
 struct Source {
     shards: Vec<Sender<Message>>,
@@ -133,7 +119,7 @@ impl process::Source for Source {
     }
 
     fn gauges(&self) -> Vec<Gauge> {
-        let ends = self.reloader.with_config(expiry);
+        let ends = self.reloader.certificate_ends();
         ends.iter().map(Gauge::certificate_expiry).collect()
     }
 

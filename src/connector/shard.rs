@@ -32,8 +32,8 @@ pub enum Message {
         instance: u16,
         shards: u16,
     },
-    /// The config file was read again; the gateways' verdicts on its settings go to whoever waits.
-    Plan(Arc<Plan>, SyncSender<Verdict>),
+    /// A newer plan; the gateways' verdicts on its settings go to whoever waits.
+    Plan(Arc<Plan>, Option<SyncSender<Verdict>>),
     /// Copies the counters out.
     Stats(std::sync::mpsc::SyncSender<ShardStats>),
     /// Finish what runs, end at the latest then.

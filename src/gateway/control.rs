@@ -11,7 +11,6 @@ use crate::observe::process::{Reloaded, lines};
 use crate::shard::mesh::Sender;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::time::Duration;
 
 use super::links::Publication;
 use super::plan::{self, Plan, Secrets};
@@ -19,10 +18,6 @@ use super::shard::Message;
 
 /// Orders that may wait for the control thread.
 pub const ORDERS: usize = 256;
-
-/// Tries to give a shard its plan, two seconds of them.
-const INSISTENCE: usize = 200;
-const INSIST_EVERY: Duration = Duration::from_millis(10);
 
 pub enum Order {
     Publication(Publication),
@@ -136,23 +131,15 @@ impl Control {
         self.plan = plan;
         // The plan first: a shard must know a site before a snapshot routes to it.
         for shard in &self.shards {
-            insist(shard, &self.plan);
+            // It must not go on by the old one.
+            if shard.insist(Message::Plan(self.plan.clone())).is_err() {
+                tracing::error!("a shard takes no messages: it goes on by the old file");
+            }
         }
         self.publish(snapshot);
         self.want();
         Reloaded::Done(lines(&warnings))
     }
-}
-
-/// Gives a shard its plan. One whose queue is full is given time: it must not go on by the old one.
-fn insist(shard: &Sender<Message>, plan: &Arc<Plan>) {
-    for _ in 0..INSISTENCE {
-        if shard.send(Message::Plan(plan.clone())).is_ok() {
-            return;
-        }
-        std::thread::sleep(INSIST_EVERY);
-    }
-    tracing::error!("a shard takes no messages: it goes on by the old file");
 }
 
 /// Keys of the file whose change takes a restart.
@@ -164,7 +151,6 @@ fn fixed_keys(old: &GatewayConfig, new: &GatewayConfig) -> Vec<&'static str> {
         ("[listen] clients", old.listen_clients != new.listen_clients),
         ("[listen] relay", old.listen_relay != new.listen_relay),
         ("[listen] admin", old.admin != new.admin),
-        ("[log] access", old.access_log != new.access_log),
     ];
     checks
         .iter()

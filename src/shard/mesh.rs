@@ -8,6 +8,11 @@ use crate::ring::Wake;
 use crossbeam::queue::ArrayQueue;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::time::Duration;
+
+/// Tries of [`Sender::insist`], two seconds of them.
+const INSISTENCE: usize = 200;
+const INSIST_EVERY: Duration = Duration::from_millis(10);
 
 /// A queue of at most `capacity` messages to the shard that `waker` wakes (`Verbs::waker`, or a waker made before its
 /// ring).
@@ -60,6 +65,23 @@ impl<M> Sender<M> {
             while self.shared.queue.pop().is_some() {}
         }
         Ok(())
+    }
+
+    /// Sends what must not be lost, from a thread that may wait: a full queue is tried again for two seconds. Gives the
+    /// message back when the receiver is gone, or takes nothing in that time.
+    pub fn insist(&self, message: M) -> Result<(), M> {
+        let mut message = message;
+        for _ in 0..INSISTENCE {
+            message = match self.send(message) {
+                Ok(()) => return Ok(()),
+                Err(back) => back,
+            };
+            if self.shared.gone.load(Ordering::Acquire) {
+                break;
+            }
+            std::thread::sleep(INSIST_EVERY);
+        }
+        Err(message)
     }
 
     pub fn wake(&self) {
@@ -127,6 +149,20 @@ mod tests {
         assert_eq!(sender.waiting(), 2);
         assert_eq!([receiver.receive(), receiver.receive()], [Some(1), Some(2)]);
         assert_eq!(receiver.receive(), None);
+    }
+
+    #[test]
+    fn who_insists_waits_for_room_and_not_for_a_receiver_that_is_gone() {
+        let (sender, receiver) = channel(1, Count::default());
+        assert_eq!(sender.send(1), Ok(()));
+        let insisting = sender.clone();
+        let insists = std::thread::spawn(move || insisting.insist(2));
+        // Whether it has begun by now or not, it finds room in the end.
+        assert_eq!(receiver.receive(), Some(1));
+        assert_eq!(insists.join().unwrap(), Ok(()));
+        assert_eq!(receiver.receive(), Some(2));
+        drop(receiver);
+        assert_eq!(sender.insist(3), Err(3));
     }
 
     #[test]

@@ -22,6 +22,8 @@ mod source; // a file's text, lines and complaints
 pub mod units; // "60s", "1 GiB"
 mod words; // "did you mean …?"
 
+pub use site_trust::{list_to_publish, read_list_file};
+
 use ipnet::IpNet;
 use source::Source;
 use std::net::{IpAddr, SocketAddr};

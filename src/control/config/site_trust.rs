@@ -3,7 +3,7 @@
 use super::common::checked_name;
 use super::reader::{At, Section};
 use crate::control::certificates::expiry::unix_now;
-use crate::control::certificates::pem;
+use crate::control::certificates::pem::{self, Wrong};
 use crate::control::settings::{
     CrlFail, KeySource, MAX_CRL_BYTES, MAX_KEY_SET_BYTES, PublishedCa, PublishedCrl,
     PublishedIssuer, PublishedKind, TENANT_MARK, check_crl_url, check_key_url, serial_key,
@@ -65,58 +65,79 @@ fn read_list(
 ) -> Option<PublishedCrl> {
     let source = section.source();
     let file = source.resolve(&item.value);
-    let wrong = |text: String, hint: &str| source.error(item.line, text, hint);
-    let bytes = match pem::read_bounded(&file, MAX_LIST_BYTES as u64) {
-        Ok(bytes) => bytes,
-        Err(text) => {
-            wrong(text, "paths are relative to the config file's folder");
-            return None;
+    let read = read_list_file(&file)
+        .map_err(|text| Wrong::new(text, "paths are relative to the config file's folder"))
+        .and_then(|bytes| list_to_publish(&file, &bytes, cas));
+    match read {
+        Ok(list) => {
+            if list.next_update <= unix_now() {
+                let text = format!("{} is out of date", file.display());
+                source.warn(
+                    item.line,
+                    text,
+                    "with crl_fail = \"hard\" nobody of its CA comes in",
+                );
+            }
+            Some(PublishedCrl::Der(list.text))
         }
-    };
-    let list = match RevocationList::read(&bytes) {
-        Ok(list) => list,
-        Err(why) => {
-            wrong(
-                format!("{} {why}", file.display()),
-                "a complete list of one CA, PEM or DER, with nextUpdate",
-            );
-            return None;
+        Err(wrong) => {
+            source.error(item.line, wrong.text, &wrong.hint);
+            None
         }
-    };
+    }
+}
+
+/// A revocation list's file.
+pub fn read_list_file(file: &Path) -> Result<Vec<u8>, String> {
+    pem::read_bounded(file, MAX_LIST_BYTES as u64)
+}
+
+/// A list that gateways take.
+pub struct ListToPublish {
+    /// Base64 of the DER.
+    pub text: String,
+    /// Unix seconds.
+    pub next_update: i64,
+}
+
+/// Judges what a list's file holds, whenever it is read: a list that can be used, small enough, signed by one of these
+/// CAs. Its date is the caller's to judge.
+pub fn list_to_publish(
+    file: &Path,
+    bytes: &[u8],
+    cas: &[PublishedCa],
+) -> Result<ListToPublish, Wrong> {
+    let list = RevocationList::read(bytes).map_err(|why| {
+        Wrong::new(
+            format!("{} {why}", file.display()),
+            "a complete list of one CA, PEM or DER, with nextUpdate",
+        )
+    })?;
     let text = BASE64_STANDARD.encode(list.der());
     if text.len() > MAX_CRL_BYTES {
-        let text = format!("{} is too large to be published", file.display());
-        wrong(text, "name it by address, and the gateway fetches it");
-        return None;
+        return Err(Wrong::new(
+            format!("{} is too large to be published", file.display()),
+            "name it by address, and the gateway fetches it",
+        ));
     }
-    let signed = cas.iter().any(|ca| {
-        pem::certificates_in(&ca.pem).is_ok_and(|certificates| {
-            certificates
-                .iter()
-                .any(|certificate| list.is_signed_by(certificate))
-        })
-    });
-    if !signed {
-        let text = format!(
-            "{} is signed by no CA of client_ca ({})",
-            file.display(),
-            list.issuer
-        );
-        wrong(
-            text,
+    let signs = |ca: &PublishedCa| {
+        pem::certificates_in(&ca.pem)
+            .is_ok_and(|certificates| certificates.iter().any(|one| list.is_signed_by(one)))
+    };
+    if !cas.iter().any(signs) {
+        return Err(Wrong::new(
+            format!(
+                "{} is signed by no CA of client_ca ({})",
+                file.display(),
+                list.issuer
+            ),
             "add the CA's certificate to client_ca, an intermediate's too",
-        );
-        return None;
+        ));
     }
-    if list.next_update() <= unix_now() {
-        let text = format!("{} is out of date", file.display());
-        source.warn(
-            item.line,
-            text,
-            "with crl_fail = \"hard\" nobody of its CA comes in",
-        );
-    }
-    Some(PublishedCrl::Der(text))
+    Ok(ListToPublish {
+        text,
+        next_update: list.next_update(),
+    })
 }
 
 /// `[[site.oidc]]`, and `tokens = ["site-tokens.jwks"]`: the site's own.
