@@ -11,9 +11,15 @@ use super::exchange::{self, Outcome};
 use super::shard::Connector;
 use super::upstream::{Phase, State, Upstream};
 
-/// Alerts by which a server refuses us or our certificate (RFC 8446 §6.2). In TLS 1.3 they come behind our Finished, and
-/// with it behind the request, which such a server never looks at: its handshake did not come to an end.
-const REFUSING_ALERTS: [u8; 11] = [40, 42, 43, 44, 45, 46, 47, 48, 49, 51, 116];
+/// Alerts by which a server refuses our certificate, or that we gave none (RFC 8446 §6.2).
+const CERTIFICATE_ALERTS: [u8; 8] = [42, 43, 44, 45, 46, 48, 49, 116];
+
+/// Whether the server refused the handshake, and so never looked at a request that went out behind it. Only in TLS 1.3
+/// can that come to light after our Finished, behind which the request follows at once. In TLS 1.2 the server's own
+/// Finished came before the request, and other alerts say nothing of what it saw.
+fn refuses_handshake(tls13: bool, alert: Option<u8>) -> bool {
+    tls13 && alert.is_some_and(|alert| CERTIFICATE_ALERTS.contains(&alert))
+}
 
 impl Connector {
     /// Opens the records in place. One that brings nothing (tickets, a KeyUpdate) is fine at any time, idle or not.
@@ -72,12 +78,11 @@ impl Connector {
 
     /// The alert that says so, if one is due, goes out with the connection's end.
     pub(super) fn tls_failed<R: Verbs>(&mut self, ring: &mut R, key: usize, error: &TlsError) {
-        let Some(Upstream { state, .. }) = self.upstreams.get(key) else {
+        let Some(Upstream { state, tls, .. }) = self.upstreams.get(key) else {
             return;
         };
-        let refused = error
-            .received_alert
-            .is_some_and(|alert| REFUSING_ALERTS.contains(&alert));
+        let tls13 = tls.as_ref().is_some_and(|tls| tls.is_tls13());
+        let refused = refuses_handshake(tls13, error.received_alert);
         if state.is_dialling() {
             let why = format!("TLS handshake: {}", error.text);
             self.attempt_failed(ring, key, ResetCode::UpstreamRefused, &why);
@@ -114,4 +119,20 @@ fn established(tls: &tls::Connection, state: &mut State, resumed: bool, cx: &mut
         cx.recycle(waiting);
     }
     cx.endpoint_connected(state.endpoint);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What counts as refused promises that the upstream saw nothing, and is repeated elsewhere whatever its method.
+    #[test]
+    fn only_a_certificate_refused_in_tls13_is_a_handshake_that_did_not_end() {
+        for alert in 0..=u8::MAX {
+            let certificate = matches!(alert, 42..=46 | 48 | 49 | 116);
+            assert_eq!(refuses_handshake(true, Some(alert)), certificate, "{alert}");
+            assert!(!refuses_handshake(false, Some(alert)), "TLS 1.2, {alert}");
+        }
+        assert!(!refuses_handshake(true, None));
+    }
 }

@@ -210,6 +210,11 @@ impl Connection {
         matches!(self.phase, Phase::Traffic(_))
     }
 
+    /// Established, and with TLS 1.3.
+    pub fn is_tls13(&self) -> bool {
+        matches!(&self.phase, Phase::Traffic(traffic) if traffic.suite().is_tls13())
+    }
+
     /// How this connection's records are laid out; meaningful once established.
     pub fn layout(&self) -> Layout {
         match &self.phase {
