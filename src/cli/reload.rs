@@ -18,7 +18,8 @@ pub struct Options {
 
 #[derive(Deserialize)]
 struct Answer {
-    reloaded: bool,
+    /// None: nobody knows yet.
+    reloaded: Option<bool>,
     #[serde(default)]
     notes: Vec<String>,
     #[serde(default)]
@@ -28,7 +29,7 @@ struct Answer {
 pub fn run(options: &Options) -> ExitCode {
     match ask(&options.admin) {
         Ok(Answer {
-            reloaded: true,
+            reloaded: Some(true),
             notes,
             ..
         }) => {
@@ -42,9 +43,13 @@ pub fn run(options: &Options) -> ExitCode {
                 ExitCode::SUCCESS
             }
         }
-        Ok(Answer { errors, .. }) => {
+        Ok(Answer {
+            reloaded, errors, ..
+        }) => {
             errors.iter().for_each(|error| eprintln!("{error}"));
-            eprintln!("not reloaded: nothing changed");
+            if reloaded.is_some() {
+                eprintln!("not reloaded: nothing changed");
+            }
             ExitCode::FAILURE
         }
         Err(why) => {

@@ -3,6 +3,7 @@
 //! It is the one place that changes either, one order after another, so that no shard ever sees a mixture: a wrong
 //! document, key set or file changes nothing.
 
+use crate::control::certificates::expiry::Expiry;
 use crate::control::config::{self, GatewayConfig};
 use crate::control::fetch::{Fetched, Fetches, Outcome};
 use crate::control::publication::Published;
@@ -37,6 +38,8 @@ pub struct Control {
     pub published: Arc<Published<Snapshot>>,
     pub shards: Vec<Sender<Message>>,
     pub fetches: Arc<Fetches>,
+    /// Ends of the certificates in force, as their files were when they came into force.
+    pub ends: Arc<Mutex<Vec<Expiry>>>,
 }
 
 impl Control {
@@ -56,7 +59,11 @@ impl Control {
                 }
                 Order::Fetched(fetched) => self.fetched(fetched),
                 Order::Reload(reply) => {
-                    let _ = reply.try_send(self.reload());
+                    let outcome = reply.try_send(self.reload());
+                    if let Err(mpsc::TrySendError::Disconnected(reloaded)) = outcome {
+                        // Who asked was told to look into the log.
+                        reloaded.log();
+                    }
                 }
             }
         }
@@ -127,6 +134,7 @@ impl Control {
         };
         let snapshot = lock(&self.registry).reconfigure(sites);
         self.fetches.set_plan(config.fetch.clone());
+        *self.ends.lock().unwrap_or_else(PoisonError::into_inner) = ends(&config);
         self.config = config;
         self.plan = plan;
         // The plan first: a shard must know a site before a snapshot routes to it.
@@ -156,6 +164,16 @@ fn fixed_keys(old: &GatewayConfig, new: &GatewayConfig) -> Vec<&'static str> {
         .iter()
         .filter(|(_, changed)| *changed)
         .map(|(key, _)| *key)
+        .collect()
+}
+
+/// The ends of all certificates that the file names.
+pub fn ends(config: &GatewayConfig) -> Vec<Expiry> {
+    let sni = config.sni.iter().map(|(_, files)| &files.certificate);
+    [&config.tls.certificate, &config.connector_ca]
+        .into_iter()
+        .chain(sni)
+        .flat_map(|file| Expiry::of_file(file).unwrap_or_default())
         .collect()
 }
 

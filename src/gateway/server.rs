@@ -14,13 +14,13 @@ use crate::shard::fleet;
 use crate::shard::mesh::Sender;
 use crate::wire::relay::Incarnations;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use super::context::Context;
-use super::control::{Control, ORDERS, Order};
+use super::control::{self, Control, ORDERS, Order};
 use super::links::Shared;
 use super::plan::{self, Plan, Secrets};
 use super::shard::{Gateway, Message};
@@ -100,6 +100,7 @@ fn serve(file: &Path, config: &GatewayConfig) -> Result<(), String> {
         )?
     };
     let shards = fleet.senders.clone();
+    let ends = Arc::new(Mutex::new(control::ends(config)));
     let control = Control {
         file: file.to_path_buf(),
         config: config.clone(),
@@ -109,6 +110,7 @@ fn serve(file: &Path, config: &GatewayConfig) -> Result<(), String> {
         published: published.clone(),
         shards: shards.clone(),
         fetches: fetches.clone(),
+        ends: ends.clone(),
     };
     std::thread::Builder::new()
         .name("control".into())
@@ -125,8 +127,7 @@ fn serve(file: &Path, config: &GatewayConfig) -> Result<(), String> {
         registry,
         fetches,
         orders,
-        expiry: Mutex::new(ends(config)),
-        file: file.to_path_buf(),
+        ends,
     });
     process::admin_until_signal(signals, admin, source)?;
     tracing::info!(seconds = DRAIN.as_secs(), "draining");
@@ -163,16 +164,6 @@ fn listen(ring: &mut Ring, config: &GatewayConfig, gateway: &mut Gateway) -> Res
     Ok(())
 }
 
-/// The ends of all certificates that the file names.
-fn ends(config: &GatewayConfig) -> Vec<Expiry> {
-    let sni = config.sni.iter().map(|(_, files)| &files.certificate);
-    [&config.tls.certificate, &config.connector_ca]
-        .into_iter()
-        .chain(sni)
-        .flat_map(|file| Expiry::of_file(file).unwrap_or_default())
-        .collect()
-}
-
 /// What admin shows of a gateway.
 struct Source {
     shards: Vec<Sender<Message>>,
@@ -180,8 +171,7 @@ struct Source {
     registry: Arc<Mutex<Registry>>,
     fetches: Arc<Fetches>,
     orders: mpsc::SyncSender<Order>,
-    expiry: Mutex<Vec<Expiry>>,
-    file: PathBuf,
+    ends: Arc<Mutex<Vec<Expiry>>>,
 }
 
 impl process::Source for Source {
@@ -245,7 +235,7 @@ impl process::Source for Source {
             })
         });
         let ends = self
-            .expiry
+            .ends
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
@@ -263,13 +253,9 @@ impl process::Source for Source {
         if self.orders.try_send(Order::Reload(reply)).is_err() {
             return Reloaded::Refused(vec!["the control thread is busy: try again".into()]);
         }
-        let Ok(reloaded) = answer.recv_timeout(RELOAD_PATIENCE) else {
-            return Reloaded::Refused(vec!["the control thread does not answer".into()]);
-        };
-        if let (Reloaded::Done(_), Ok((config, _))) = (&reloaded, config::load_gateway(&self.file))
-        {
-            *self.expiry.lock().unwrap_or_else(PoisonError::into_inner) = ends(&config);
-        }
-        reloaded
+        // Without an answer it may still happen, as soon as the control thread comes to it.
+        answer
+            .recv_timeout(RELOAD_PATIENCE)
+            .unwrap_or(Reloaded::Unknown)
     }
 }

@@ -35,6 +35,8 @@ const MAX_COLLECTIONS: usize = 4;
 /// A reload reads certificates and waits for the control thread, and a connector's for its gateways' verdicts.
 pub const RELOAD_TIMEOUT: Duration = Duration::from_secs(20);
 
+const NO_ANSWER: &str = "no answer yet: it may still come into force, or be refused; the process's log tells when it is known";
+
 /// Where the numbers come from. The calls may block; they run on the runtime's blocking threads.
 pub trait AdminSource: Send + Sync + 'static {
     /// One entry a shard.
@@ -55,6 +57,8 @@ pub trait AdminSource: Send + Sync + 'static {
 struct Admin {
     source: Arc<dyn AdminSource>,
     collections: Arc<Semaphore>,
+    /// One at a time, and apart: reloads that take long hide no numbers.
+    reloads: Arc<Semaphore>,
 }
 
 /// The routes, e.g. to serve them from another listener.
@@ -62,6 +66,7 @@ pub fn router(source: Arc<dyn AdminSource>) -> Router {
     let admin = Admin {
         source,
         collections: Arc::new(Semaphore::new(MAX_COLLECTIONS)),
+        reloads: Arc::new(Semaphore::new(1)),
     };
     Router::new()
         .route("/metrics", get(metrics))
@@ -170,11 +175,10 @@ impl Drop for AdminServer {
 }
 
 impl Admin {
-    /// Runs a call of the source on a blocking thread, within the deadline. A call that hangs keeps its permit, so that
-    /// no more than [`MAX_COLLECTIONS`] threads ever hang.
+    /// Collects within the deadline. A call that hangs keeps its permit, so that no more than [`MAX_COLLECTIONS`] threads
+    /// ever hang.
     async fn ask<T: Send + 'static>(
         &self,
-        patience: Duration,
         call: impl FnOnce(&dyn AdminSource) -> T + Send + 'static,
     ) -> Result<T, &'static str> {
         let permit = self
@@ -182,25 +186,39 @@ impl Admin {
             .clone()
             .try_acquire_owned()
             .map_err(|_| "earlier collections still hang")?;
+        match tokio::time::timeout(COLLECT_TIMEOUT, self.call(permit, call)).await {
+            Ok(answer) => answer.ok_or("the collection failed"),
+            Err(_) => Err("a shard did not answer in time"),
+        }
+    }
+
+    /// Reloads; `None`: another reload still runs.
+    async fn reload(&self) -> Option<Reloaded> {
+        let permit = self.reloads.clone().try_acquire_owned().ok()?;
+        let reload = self.call(permit, |source| source.reload());
+        let ended = tokio::time::timeout(RELOAD_TIMEOUT, reload).await;
+        Some(ended.ok().flatten().unwrap_or(Reloaded::Unknown))
+    }
+
+    /// Runs a call of the source on a blocking thread, which holds the permit as long as it takes. `None`: it panicked.
+    async fn call<T: Send + 'static>(
+        &self,
+        permit: OwnedSemaphorePermit,
+        call: impl FnOnce(&dyn AdminSource) -> T + Send + 'static,
+    ) -> Option<T> {
         let source = self.source.clone();
         let task = tokio::task::spawn_blocking(move || {
             let answer = call(&*source);
             drop(permit);
             answer
         });
-        match tokio::time::timeout(patience, task).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(_)) => Err("the collection failed"),
-            Err(_) => Err("a shard did not answer in time"),
-        }
+        task.await.ok()
     }
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
     match admin
-        .ask(COLLECT_TIMEOUT, |source| {
-            render(&source.collect(), &source.gauges())
-        })
+        .ask(|source| render(&source.collect(), &source.gauges()))
         .await
     {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
@@ -209,31 +227,37 @@ async fn metrics(State(admin): State<Admin>) -> Response {
 }
 
 async fn ready(State(admin): State<Admin>) -> Response {
-    match admin.ask(COLLECT_TIMEOUT, |source| source.ready()).await {
+    match admin.ask(|source| source.ready()).await {
         Ok(Ok(())) => Json(json!({ "ready": true })).into_response(),
         Ok(Err(reasons)) => unavailable(reasons),
         Err(why) => unavailable(vec![why.to_string()]),
     }
 }
 
-/// `200 {"reloaded": true, "notes": […]}`, or 422 with `"errors"` and nothing changed.
+/// `200 {"reloaded": true, "notes": […]}`; 422 with `"errors"` and nothing changed; 503 the same, while another reload
+/// runs; 504 `{"reloaded": null, "errors": […]}` when nobody knows yet.
 async fn reload(State(admin): State<Admin>, headers: HeaderMap) -> Response {
-    if headers.contains_key(header::ORIGIN) {
-        let body = Json(json!({ "reloaded": false, "errors": ["not from a web page"] }));
-        return (StatusCode::FORBIDDEN, body).into_response();
-    }
-    let (status, body) = match admin.ask(RELOAD_TIMEOUT, |source| source.reload()).await {
-        Ok(Reloaded::Done(notes)) => (StatusCode::OK, json!({ "reloaded": true, "notes": notes })),
-        Ok(Reloaded::Refused(errors)) => {
-            let body = json!({ "reloaded": false, "errors": errors });
-            (StatusCode::UNPROCESSABLE_ENTITY, body)
-        }
-        Err(why) => {
-            let body = json!({ "reloaded": false, "errors": [why] });
-            (StatusCode::SERVICE_UNAVAILABLE, body)
-        }
+    let refused = |status, errors: Vec<String>| {
+        let body = Json(json!({ "reloaded": false, "errors": errors }));
+        (status, body).into_response()
     };
-    (status, Json(body)).into_response()
+    if headers.contains_key(header::ORIGIN) {
+        return refused(StatusCode::FORBIDDEN, vec!["not from a web page".into()]);
+    }
+    match admin.reload().await {
+        Some(Reloaded::Done(notes)) => {
+            Json(json!({ "reloaded": true, "notes": notes })).into_response()
+        }
+        Some(Reloaded::Refused(errors)) => refused(StatusCode::UNPROCESSABLE_ENTITY, errors),
+        Some(Reloaded::Unknown) => {
+            let body = json!({ "reloaded": null, "errors": [NO_ANSWER] });
+            (StatusCode::GATEWAY_TIMEOUT, Json(body)).into_response()
+        }
+        None => {
+            let why = "another reload still runs: try again when it has ended";
+            refused(StatusCode::SERVICE_UNAVAILABLE, vec![why.into()])
+        }
+    }
 }
 
 fn unavailable(reasons: Vec<String>) -> Response {
@@ -439,6 +463,77 @@ mod tests {
             assert_eq!(get(&server, "/metrics").0, 503);
         }
         assert_eq!(get(&server, "/readyz").0, 200);
+    }
+
+    fn post_reload(server: &AdminServer) -> (u16, String) {
+        let mut stream = std::net::TcpStream::connect(server.address).unwrap();
+        let head =
+            "POST /reload HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        (text.split(' ').nth(1).unwrap().parse().unwrap(), text)
+    }
+
+    #[test]
+    fn a_reload_that_hangs_hides_no_numbers_and_holds_off_the_next() {
+        type Halves = (
+            std::sync::mpsc::Sender<()>,
+            std::sync::Mutex<std::sync::mpsc::Receiver<()>>,
+        );
+        struct Slow(Halves);
+        impl AdminSource for Slow {
+            fn collect(&self) -> Vec<ShardStats> {
+                Vec::new()
+            }
+            fn ready(&self) -> Result<(), Vec<String>> {
+                Ok(())
+            }
+            fn reload(&self) -> Reloaded {
+                let (begun, release) = &self.0;
+                let _ = begun.send(());
+                let _ = release.lock().map(|release| release.recv());
+                Reloaded::Done(vec![])
+            }
+        }
+        let (begun, begins) = std::sync::mpsc::channel();
+        let (release, hang) = std::sync::mpsc::channel();
+        let server = start_with(Slow((begun, std::sync::Mutex::new(hang))));
+        std::thread::scope(|scope| {
+            let first = scope.spawn(|| post_reload(&server));
+            begins.recv().unwrap();
+            for _ in 0..MAX_COLLECTIONS * 2 {
+                let (status, text) = post_reload(&server);
+                assert_eq!(status, 503, "{text}");
+                assert!(text.contains("another reload still runs"), "{text}");
+            }
+            assert_eq!(get(&server, "/metrics").0, 200);
+            assert_eq!(get(&server, "/readyz").0, 200);
+            release.send(()).unwrap();
+            assert_eq!(first.join().unwrap().0, 200);
+        });
+        release.send(()).unwrap();
+        assert_eq!(post_reload(&server).0, 200, "its place is free again");
+    }
+
+    #[test]
+    fn nobody_is_told_that_nothing_changed_when_nobody_knows() {
+        struct Unsure;
+        impl AdminSource for Unsure {
+            fn collect(&self) -> Vec<ShardStats> {
+                Vec::new()
+            }
+            fn ready(&self) -> Result<(), Vec<String>> {
+                Ok(())
+            }
+            fn reload(&self) -> Reloaded {
+                Reloaded::Unknown
+            }
+        }
+        let (status, text) = post_reload(&start_with(Unsure));
+        assert_eq!(status, 504);
+        assert!(text.contains("\"reloaded\":null"), "{text}");
+        assert!(text.contains("may still come into force"), "{text}");
     }
 
     #[test]

@@ -73,6 +73,20 @@ pub enum Reloaded {
     Done(Vec<String>),
     /// Nothing changed; why.
     Refused(Vec<String>),
+    /// No answer yet. It may still come into force, or be refused: the log will tell.
+    Unknown,
+}
+
+impl Reloaded {
+    pub fn log(&self) {
+        match self {
+            Reloaded::Done(notes) => tracing::info!(?notes, "reloaded"),
+            Reloaded::Refused(why) => tracing::error!(?why, "not reloaded: nothing changed"),
+            Reloaded::Unknown => {
+                tracing::warn!("the reload takes long: what comes of it is told when it ends");
+            }
+        }
+    }
 }
 
 /// Complaints as lines.
@@ -114,10 +128,7 @@ impl<S: Source> AdminSource for Admin<S> {
 /// Reloads, and logs what came of it.
 fn reload(source: &impl Source) -> Reloaded {
     let reloaded = source.reload();
-    match &reloaded {
-        Reloaded::Done(notes) => tracing::info!(?notes, "reloaded"),
-        Reloaded::Refused(why) => tracing::error!(?why, "not reloaded: nothing changed"),
-    }
+    reloaded.log();
     reloaded
 }
 
@@ -172,17 +183,31 @@ pub fn admin_until_signal(
         mut hang_up,
     } = signals;
     runtime.block_on(async {
+        let mut running: Option<tokio::task::JoinHandle<Reloaded>> = None;
         loop {
             tokio::select! {
                 _ = terminate.recv() => return,
                 _ = interrupt.recv() => return,
-                Some(()) = hang_up.recv() => {
+                // A second signal waits for the first one's reload.
+                Some(()) = hang_up.recv(), if running.is_none() => {
                     let source = reloads.clone();
-                    // On a thread that may block; a second signal waits for the first.
-                    let _ = tokio::task::spawn_blocking(move || reload(&*source)).await;
+                    running = Some(tokio::task::spawn_blocking(move || reload(&*source)));
                 }
+                () = ended(&mut running) => running = None,
             }
         }
     });
+    // A reload that still runs holds nobody back.
+    runtime.shutdown_background();
     Ok(())
+}
+
+/// The end of the reload that runs, if one does.
+async fn ended(running: &mut Option<tokio::task::JoinHandle<Reloaded>>) {
+    match running {
+        Some(reload) => {
+            let _ = reload.await;
+        }
+        None => std::future::pending().await,
+    }
 }

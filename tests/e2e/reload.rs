@@ -2,8 +2,10 @@
 
 use crate::harness::lab::{self, tidegate};
 use crate::harness::{Curl, Lab, Tls, tls, until};
-use std::fs;
-use std::process::Output;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -323,4 +325,121 @@ fn a_denied_client_is_cut_off_in_the_middle_of_a_transfer() {
         &[],
     );
     assert_eq!(cut, 1.0);
+}
+
+/// A certificate's file that a reload waits at, since nobody has written it yet.
+struct Unwritten {
+    file: PathBuf,
+    bytes: Vec<u8>,
+}
+
+impl Unwritten {
+    fn in_place_of(file: PathBuf) -> Unwritten {
+        let bytes = fs::read(&file).expect("a certificate");
+        fs::remove_file(&file).expect("a certificate");
+        let made = Command::new("mkfifo").arg(&file).status();
+        assert!(made.expect("mkfifo").success());
+        Unwritten { file, bytes }
+    }
+
+    /// Returns when somebody waits for the file's bytes, who get none as long as the file given back is open.
+    fn wait_reader(&self) -> File {
+        OpenOptions::new()
+            .write(true)
+            .open(&self.file)
+            .expect("a reader")
+    }
+
+    /// Gives this reader the bytes, and everybody after it a file.
+    fn write(self, mut to: File) {
+        fs::remove_file(&self.file).expect("the pipe");
+        fs::write(&self.file, &self.bytes).expect("the certificate");
+        to.write_all(&self.bytes).expect("a reader");
+    }
+}
+
+#[test]
+fn a_reload_that_takes_long_is_not_told_as_nothing_changed_and_happens_in_the_end() {
+    let lab = Lab::start();
+    let mut client = Tls::connect(&lab);
+    let port = lab.ports.gateway_admin;
+    change(
+        &lab,
+        "gateway.toml",
+        &[("access = \"all\"", "access = \"off\"")],
+    );
+    let unwritten = Unwritten::in_place_of(lab.file("server.pem"));
+    let asked = std::thread::spawn(move || reload(port));
+    let reader = unwritten.wait_reader();
+    let (good, said) = reload(port);
+    assert!(
+        !good && said.contains("another reload still runs"),
+        "{said}"
+    );
+    assert!(lab::is_ready(port), "and hides no numbers");
+    let (good, said) = asked.join().expect("the reload");
+    assert!(
+        !good && said.contains("may still come into force"),
+        "{said}"
+    );
+    assert!(!said.contains("nothing changed"), "{said}");
+
+    let loud = client.get("/t/x");
+    lab.access_line(loud.header("Tidegate-Request-Id").expect("an id"));
+    unwritten.write(reader);
+    until("the log tells of the reload", PATIENCE, || {
+        lab.gateway.log().contains("reloaded").then_some(())
+    });
+    // The access log too is turned off and on without a restart.
+    let quiet = client.get("/t/x");
+    change(
+        &lab,
+        "gateway.toml",
+        &[("access = \"off\"", "access = \"all\"")],
+    );
+    let (good, said) = reload(port);
+    assert!(good, "{said}");
+    let loud = client.get("/t/x");
+    lab.access_line(loud.header("Tidegate-Request-Id").expect("an id"));
+    let quiet = quiet.header("Tidegate-Request-Id").expect("an id");
+    assert!(!lab.gateway.log().contains(quiet), "{quiet}");
+}
+
+#[test]
+fn a_process_is_ended_while_it_reloads() {
+    let mut lab = Lab::start();
+    let unwritten = Unwritten::in_place_of(lab.file("server.pem"));
+    lab.gateway.signal("HUP");
+    let _reader = unwritten.wait_reader();
+    lab.gateway.terminate();
+    assert!(lab.gateway.wait_exit(PATIENCE).success());
+}
+
+#[test]
+fn a_newer_revocation_list_is_noticed_within_a_minute_while_a_certificate_is_half_written() {
+    let lab = Lab::start();
+    lab.pki(&["client", "device-9"]);
+    lab.pki(&["client", "device-8"]);
+    lab.pki(&["revoke", "device-9"]);
+    change(
+        &lab,
+        "connector.toml",
+        &[("revision = 1", "revision = 2\ncrl = [\"clients.crl\"]")],
+    );
+    let (good, said) = reload(lab.ports.connector_admin);
+    assert!(good, "{said}");
+    let status = |name: &str| {
+        let answer = Curl::new(&lab, "/cert/x").identity(&lab, name).answer();
+        answer.status
+    };
+    assert_eq!((status("device-9"), status("device-8")), (403, 200));
+    let half = fs::read(lab.file("cp-1.pem")).expect("cp-1.pem");
+    fs::write(lab.file("cp-1.pem"), &half[..half.len() / 2]).expect("cp-1.pem");
+    assert!(!reload(lab.ports.connector_admin).0);
+    lab.pki(&["revoke", "device-8"]);
+    until(
+        "the newer list is in force",
+        Duration::from_secs(60),
+        || (status("device-8") == 403).then_some(()),
+    );
 }
