@@ -1,7 +1,7 @@
 //! One fetch: a bounded GET, and for an issuer its discovery document first (OpenID Connect Discovery 1.0 §4).
 
 use crate::control::certificates::pem;
-use crate::control::settings::{MAX_KEY_SET_BYTES, TENANT_MARK, check_key_url};
+use crate::control::settings::{MAX_KEY_SET_BYTES, TENANT_MARK, check_key_url, without_query};
 use crate::control::snapshot::{MAX_LIST_BYTES, Source};
 use serde::Deserialize;
 use std::error::Error;
@@ -74,7 +74,8 @@ pub async fn fetch(client: &reqwest::Client, source: &Source) -> Result<Vec<u8>,
         Source::Discovery(issuer) => {
             let address = discovery_address(issuer);
             let document = get(client, &address, MAX_DISCOVERY_BYTES).await?;
-            let keys = keys_of(&document, issuer).map_err(|why| format!("{address}: {why}"))?;
+            let keys = keys_of(&document, issuer)
+                .map_err(|why| format!("{}: {why}", without_query(&address)))?;
             get(client, &keys, MAX_KEY_SET_BYTES).await
         }
     }
@@ -106,7 +107,7 @@ fn keys_of(document: &[u8], issuer: &str) -> Result<String, String> {
 }
 
 async fn get(client: &reqwest::Client, url: &str, limit: usize) -> Result<Vec<u8>, String> {
-    let wrong = |why: String| format!("{url}: {why}");
+    let wrong = |why: String| format!("{}: {why}", without_query(url));
     let mut answer = client
         .get(url)
         .send()
@@ -135,7 +136,7 @@ async fn get(client: &reqwest::Client, url: &str, limit: usize) -> Result<Vec<u8
     Ok(body)
 }
 
-/// An error with its causes; without the address, which the caller names.
+/// An error with its causes; the address, which the caller names, at most without its query.
 pub fn explain(error: &reqwest::Error) -> String {
     let mut text = String::new();
     let mut cause = error.source();
@@ -151,7 +152,10 @@ pub fn explain(error: &reqwest::Error) -> String {
     }
     match () {
         () if error.is_timeout() => format!("no answer in time {text}").trim_end().to_owned(),
-        () if text.is_empty() => error.to_string(),
+        () if text.is_empty() => match error.url().map(reqwest::Url::as_str) {
+            Some(url) => error.to_string().replace(url, without_query(url)),
+            None => error.to_string(),
+        },
         () => text,
     }
 }

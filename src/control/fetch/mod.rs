@@ -21,7 +21,7 @@ pub use http::{Options, explain};
 use crate::control::certificates::expiry::unix_now;
 use crate::control::snapshot::Source;
 use crate::observe::metrics::Gauge;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -168,36 +168,34 @@ impl Fetches {
         true
     }
 
-    /// Age and failures of each address.
+    /// Age and failures of each address. Addresses that differ in their queries alone, which are not shown, are one: the
+    /// oldest age, all failures.
     pub fn gauges(&self) -> Vec<Gauge> {
         let now = unix_now();
         let table = self.lock();
-        let mut gauges = Vec::new();
+        let mut shown: BTreeMap<(&str, &str), (f64, u64)> = BTreeMap::new();
         for (source, job) in &table.jobs {
-            let labels = || {
-                vec![
-                    ("kind", source.kind().to_owned()),
-                    ("source", source.address().to_owned()),
-                ]
-            };
             let age = job
                 .came
                 .map_or(f64::INFINITY, |(_, came)| (now - came) as f64);
-            gauges.push(Gauge {
-                name: "tidegate_fetch_age_seconds",
-                help: "Since keys or a revocation list were last fetched; +Inf: never.",
-                labels: labels(),
-                value: age,
-            });
-            gauges.push(Gauge {
-                name: "tidegate_fetch_failures",
-                help: "Fetches that failed since the address was first wanted.",
-                labels: labels(),
-                value: job.failures_total as f64,
-            });
+            let of = shown.entry((source.kind(), source.address())).or_default();
+            *of = (of.0.max(age), of.1 + job.failures_total);
         }
-        gauges.sort_by(|a, b| (a.name, &a.labels).cmp(&(b.name, &b.labels)));
-        gauges
+        let gauge = |name, help, (kind, source): (&str, &str), value| Gauge {
+            name,
+            help,
+            labels: vec![("kind", kind.to_owned()), ("source", source.to_owned())],
+            value,
+        };
+        let age = "Since keys or a revocation list were last fetched; +Inf: never.";
+        let failures = "Fetches that failed since the address was first wanted.";
+        let ages = shown
+            .iter()
+            .map(|(of, value)| gauge("tidegate_fetch_age_seconds", age, *of, value.0));
+        let failed = shown
+            .iter()
+            .map(|(of, value)| gauge("tidegate_fetch_failures", failures, *of, value.1 as f64));
+        ages.chain(failed).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {

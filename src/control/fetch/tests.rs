@@ -147,3 +147,31 @@ fn failures_back_off_and_old_age_is_told() {
     assert!(!fetches.finish(&source, true, start + BELIEVED));
     assert!(!fetches.finish(&source, false, start + BELIEVED + Duration::from_secs(60)));
 }
+
+#[test]
+fn no_query_stands_in_a_label_or_an_error() {
+    let (port, _) = server(|_| (404, String::new()));
+    let (fetches, fetched) = started();
+    let of = |query: &str| Source::KeySet(format!("http://127.0.0.1:{port}/keys?code={query}"));
+    fetches.want(&[of("SECRET-1"), of("SECRET-2")]);
+    for _ in 0..2 {
+        match fetched.recv_timeout(PATIENCE).unwrap().outcome {
+            Outcome::Failed(why) => {
+                assert!(why.contains("/keys: ") && !why.contains("SECRET"), "{why}")
+            }
+            _ => panic!("not failed"),
+        }
+    }
+    // Two series of the same labels would spoil the whole scrape.
+    let gauges = fetches.gauges();
+    let labels: Vec<_> = gauges.iter().map(|g| (g.name, &g.labels[1].1)).collect();
+    let shown = format!("http://127.0.0.1:{port}/keys");
+    assert_eq!(
+        labels,
+        [
+            ("tidegate_fetch_age_seconds", &shown),
+            ("tidegate_fetch_failures", &shown)
+        ]
+    );
+    assert!(gauges[1].value >= 2.0, "of both");
+}

@@ -10,6 +10,7 @@ mod sources;
 pub use sources::{
     CrlFail, KeySource, MAX_CRL_BYTES, MAX_CRLS, MAX_ISSUERS, MAX_KEY_SET_BYTES, PublishedCrl,
     PublishedIssuer, PublishedKind, TENANT_MARK, check_crl_url, check_key_url, is_loopback,
+    without_query,
 };
 
 use aws_lc_rs::digest;

@@ -15,7 +15,7 @@ pub const MAX_CRL_BYTES: usize = 2 << 20;
 pub const MAX_ISSUERS: usize = 64;
 pub const MAX_AUDIENCES: usize = 16;
 pub const MAX_TENANTS: usize = 1024;
-/// JWKS text of one issuer.
+/// JWKS text of one issuer; a set of 64 keys with certificate chains is below it.
 pub const MAX_KEY_SET_BYTES: usize = 256 << 10;
 pub const MAX_URL_BYTES: usize = 2048;
 /// Stands in an issuer for the token's tenant (`tid`).
@@ -153,7 +153,8 @@ pub fn check_key_url(url: &str) -> Result<(), String> {
         "https" => Ok(()),
         "http" if is_loopback(&parsed) => Ok(()),
         _ => Err(format!(
-            "has address {url:?}; https is wanted (http on loopback only)"
+            "has address {:?}; https is wanted (http on loopback only)",
+            without_query(url)
         )),
     }
 }
@@ -175,14 +176,20 @@ pub fn is_loopback(url: &reqwest::Url) -> bool {
             .is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
 
+/// An address as it may be shown, in logs and labels: what stands behind `?` may be a secret.
+pub fn without_query(url: &str) -> &str {
+    url.split(['?', '#']).next().unwrap_or(url)
+}
+
 fn parse(url: &str) -> Result<reqwest::Url, String> {
     if url.len() > MAX_URL_BYTES {
         return Err(format!("has an address of over {MAX_URL_BYTES} bytes"));
     }
+    let shown = without_query(url);
     let parsed =
-        reqwest::Url::parse(url).map_err(|error| format!("has address {url:?}: {error}"))?;
+        reqwest::Url::parse(url).map_err(|error| format!("has address {shown:?}: {error}"))?;
     if parsed.host_str().is_none_or(str::is_empty) {
-        return Err(format!("has address {url:?}, which names no host"));
+        return Err(format!("has address {shown:?}, which names no host"));
     }
     if !parsed.username().is_empty() || parsed.password().is_some() {
         return Err("has an address with user information, which would be published".into());
@@ -232,6 +239,21 @@ pub(crate) mod tests {
         }
         assert_eq!(check_crl_url("http://crl.example/a.crl"), Ok(()));
         assert!(check_crl_url("ldap://crl.example/a").is_err());
+    }
+
+    #[test]
+    fn complaints_and_labels_show_no_query() {
+        assert_eq!(without_query("https://a/k?code=S#x"), "https://a/k");
+        assert_eq!(without_query("https://a/k#x?y"), "https://a/k");
+        assert_eq!(without_query("https://a/k"), "https://a/k");
+        for bad in [
+            "http://login.example/k?code=SECRET",
+            "https://?code=SECRET",
+            "/k?code=SECRET",
+        ] {
+            let why = check_key_url(bad).unwrap_err();
+            assert!(!why.contains("SECRET"), "{why}");
+        }
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! What the gateway fetched for its sites: key sets and revocation lists, by where they came from.
 
 use super::RevocationList;
-use crate::control::settings::{KeySource, PublishedCrl, PublishedIssuer, SiteSettings, sha256};
+use crate::control::settings::{
+    KeySource, PublishedCrl, PublishedIssuer, SiteSettings, sha256, without_query,
+};
 use crate::control::tokens::KeySet;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -35,10 +37,11 @@ impl Source {
         keys.chain(lists)
     }
 
+    /// For labels and log lines: without its query.
     pub fn address(&self) -> &str {
         match self {
             Self::Discovery(address) | Self::KeySet(address) | Self::RevocationList(address) => {
-                address
+                without_query(address)
             }
         }
     }
