@@ -44,14 +44,6 @@ pub struct Exchange {
 /// Exchanges a shard carries; a stream over it is refused.
 pub const EXCHANGES_MAX: usize = 65_536;
 
-/// Methods whose repetition does no harm (RFC 9110 §9.2.2).
-fn is_idempotent(method: &[u8]) -> bool {
-    matches!(
-        method,
-        b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"PUT" | b"DELETE"
-    )
-}
-
 /// The exchange of a stream: one that took its key since is not.
 pub fn on(exchanges: &mut Slab<Exchange>, key: usize, stream: StreamId) -> Option<&mut Exchange> {
     exchanges
@@ -133,7 +125,7 @@ fn try_begin<R: Verbs>(
             "the gateway sent no request line".into(),
         ));
     }
-    let repeatable = is_idempotent(head.method) && head.body == Body::None;
+    let repeatable = http1::is_idempotent(head.method) && head.body == Body::None;
 
     let mut tried = 0;
     let nobody = (ResetCode::Refused, "the route has no upstream".to_owned());

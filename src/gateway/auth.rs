@@ -19,7 +19,7 @@
 //!
 //! Where keys or revocation lists are not there yet, the request waits for them a while (`trust_unavailable`).
 
-use crate::control::settings::Auth;
+use crate::control::settings::{Auth, sha256};
 use crate::control::snapshot::{ClientIdentity, Snapshot, Source, Trust, Verdict};
 use crate::control::tokens::MAX_TOKEN_BYTES;
 use crate::wire::Field;
@@ -385,10 +385,6 @@ fn unavailable(verdict: &Verdict) -> Refused {
         }),
         ..Refused::new(Fault::TrustUnavailable, unknown.why.clone())
     }
-}
-
-fn sha256(bytes: &[u8]) -> [u8; 32] {
-    crate::control::settings::sha256(bytes)
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use super::fault::{Loss, Repeat};
 use super::plan::KEPT_BODY;
 use super::relay::{self, Link, Opened, Wanted};
 use super::response;
+use crate::wire::http1::is_idempotent;
 use slab::Slab;
 
 /// Buffers for kept bodies that wait for reuse, and the largest among them.
@@ -95,14 +96,6 @@ fn may_repeat(repeat: Repeat, asked: Asked) -> bool {
         Repeat::Always => true,
     };
     harmless && asked.whole && !asked.begun && !asked.retried
-}
-
-/// RFC 9110 §9.2.2, without methods that we do not know.
-fn is_idempotent(method: &[u8]) -> bool {
-    matches!(
-        method,
-        b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"PUT" | b"DELETE"
-    )
 }
 
 /// A request came.

@@ -9,15 +9,13 @@ use crate::control::settings::{
     PublishedIssuer, PublishedKind, TENANT_MARK, check_crl_url, check_key_url, serial_key,
 };
 use crate::control::snapshot::{MAX_LIST_BYTES, RevocationList};
-use crate::control::tokens::KeySet;
+use crate::control::tokens::{KeySet, site};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use std::path::{Path, PathBuf};
 
 /// A deny-list file: some hundred thousand lines.
 const MAX_DENY_FILE_BYTES: u64 = 8 << 20;
-/// Audience of the site's own tokens.
-pub const SITE_AUDIENCE: &str = "tidegate";
 
 /// `crl = [file or address, …]` and `crl_fail`, with the files of the lists that are published themselves, in order.
 pub fn read_crl(
@@ -141,7 +139,7 @@ pub fn list_to_publish(
 }
 
 /// `[[site.oidc]]`, and `tokens = ["site-tokens.jwks"]`: the site's own.
-pub fn read_issuers(section: &Section<'_>, site: &str) -> Vec<PublishedIssuer> {
+pub fn read_issuers(section: &Section<'_>, site_name: &str) -> Vec<PublishedIssuer> {
     let source = section.source();
     let mut issuers: Vec<PublishedIssuer> = Vec::new();
     for oidc in section.sections("oidc") {
@@ -170,10 +168,10 @@ pub fn read_issuers(section: &Section<'_>, site: &str) -> Vec<PublishedIssuer> {
         && let Some(keys) = read_key_set(section, file)
     {
         issuers.push(PublishedIssuer {
-            name: site.to_owned(),
+            name: site_name.to_owned(),
             kind: PublishedKind::Site,
-            issuer: format!("urn:tidegate:site:{site}"),
-            audience: vec![SITE_AUDIENCE.to_owned()],
+            issuer: site::issuer(site_name),
+            audience: vec![site::AUDIENCE.to_owned()],
             tenants: Vec::new(),
             id: "sub".to_owned(),
             keys,

@@ -1,9 +1,8 @@
 //! The claims of a token (RFC 7519 §4.1): which issuer it is of, when it is valid, whom it names.
 
 use super::json::{Json, Object, TWICE};
-use super::{
-    CLOCK_SKEW_SECONDS, Issuer, IssuerKind, MAX_IDENTITY_BYTES, TENANT_PLACEHOLDER, TokenIdentity,
-};
+use super::{CLOCK_SKEW_SECONDS, Issuer, IssuerKind, MAX_IDENTITY_BYTES, TokenIdentity};
+use crate::control::settings::TENANT_MARK;
 
 /// Audiences in one token.
 const MAX_AUDIENCES: usize = 16;
@@ -63,11 +62,11 @@ impl<'a> Claims<'a> {
         let Some(iss) = self.0.text("iss") else {
             return false;
         };
-        if issuer.kind == IssuerKind::Site || !issuer.issuer.contains(TENANT_PLACEHOLDER) {
+        if issuer.kind == IssuerKind::Site || !issuer.issuer.contains(TENANT_MARK) {
             return iss == issuer.issuer;
         }
         let tenant = self.0.text("tid").filter(|tid| is_tenant(issuer, tid));
-        tenant.is_some_and(|tid| iss == issuer.issuer.replace(TENANT_PLACEHOLDER, tid))
+        tenant.is_some_and(|tid| iss == issuer.issuer.replace(TENANT_MARK, tid))
     }
 
     /// Whether the token is for us, as this issuer's.

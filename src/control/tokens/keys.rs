@@ -3,13 +3,12 @@
 use super::MAX_TRIALS;
 use super::jose::{Algorithm, MAX_KID_BYTES, decode};
 use super::json::{Json, Object};
+use crate::control::settings::MAX_KEY_SET_BYTES;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
     RsaPublicKeyComponents,
 };
 
-/// A JWK set of 64 keys with certificate chains is below it.
-pub const MAX_JWKS_BYTES: usize = 256 << 10;
 /// Keys in one set, usable or not.
 pub const MAX_KEYS: usize = 64;
 /// RSA exponents: 3 to 2³³ − 1, as aws-lc has it; nearly all are 65537.
@@ -19,7 +18,6 @@ const MAX_EXPONENT_BITS: u32 = 33;
 #[derive(Debug, Default)]
 pub struct KeySet {
     keys: Vec<Key>,
-    skipped: usize,
 }
 
 #[derive(Debug)]
@@ -45,8 +43,8 @@ impl KeySet {
     /// Reads a JWKS document. Keys of other kinds, for other uses, or out of range are passed over (§5); a document that
     /// is no JWK set, or that gives a private key away, is an error.
     pub fn parse(jwks: &[u8]) -> Result<KeySet, String> {
-        if jwks.len() > MAX_JWKS_BYTES {
-            return Err(format!("has over {} KiB", MAX_JWKS_BYTES >> 10));
+        if jwks.len() > MAX_KEY_SET_BYTES {
+            return Err(format!("has over {} KiB", MAX_KEY_SET_BYTES >> 10));
         }
         let document = Object::parse(jwks)?;
         let Some(Json::List(keys)) = document.get("keys") else {
@@ -64,10 +62,7 @@ impl KeySet {
                 let number = number + 1;
                 return Err(format!("key {number} is private and must never be here"));
             }
-            match Key::of(key) {
-                Some(key) => set.keys.push(key),
-                None => set.skipped += 1,
-            }
+            set.keys.extend(Key::of(key));
         }
         Ok(set)
     }
@@ -79,11 +74,6 @@ impl KeySet {
 
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
-    }
-
-    /// Keys passed over.
-    pub fn skipped(&self) -> usize {
-        self.skipped
     }
 
     /// Checks `signature` of `signed` with the keys named `kid`, or with all where none is named; of the right

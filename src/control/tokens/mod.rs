@@ -26,7 +26,7 @@ mod keys;
 pub mod site;
 mod verify;
 
-pub use keys::{KeySet, MAX_JWKS_BYTES, MAX_KEYS};
+pub use keys::{KeySet, MAX_KEYS};
 pub use verify::verify;
 
 use std::sync::Arc;
@@ -39,8 +39,6 @@ pub const MAX_TRIALS: usize = 4;
 pub const MAX_IDENTITY_BYTES: usize = 128;
 /// `nbf` and `iat` may lie this far ahead: clocks differ. `exp` has no tolerance.
 pub const CLOCK_SKEW_SECONDS: i64 = 5;
-/// Stands in [`Issuer::issuer`] for the token's `tid`.
-pub const TENANT_PLACEHOLDER: &str = "{tenantid}";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IssuerKind {

@@ -75,6 +75,14 @@ fn check_version(version: &[u8]) -> Result<(), Refusal> {
     }
 }
 
+/// Methods whose repetition does no harm (RFC 9110 §9.2.2), without those that we do not know.
+pub fn is_idempotent(method: &[u8]) -> bool {
+    matches!(
+        method,
+        b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"PUT" | b"DELETE"
+    )
+}
+
 /// Whether a request line can be written with these: a token, and visible ASCII without a fragment.
 pub fn is_request_line(method: &[u8], target: &[u8]) -> bool {
     is_token(method) && is_target(target)

@@ -39,7 +39,7 @@ pub use crate::wire::Field;
 pub use client::{Client, ClientEvent};
 pub use fields::{Fields, FieldsIter, is_hop_by_hop};
 pub use head::FIELDS_MAX;
-pub use line::is_request_line;
+pub use line::{is_idempotent, is_request_line};
 pub use server::{Server, ServerEvent};
 
 #[derive(Clone, Copy, Debug)]

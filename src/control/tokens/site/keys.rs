@@ -1,10 +1,11 @@
 //! The signing key and the published key set.
 
+use super::super::KeySet;
 use super::super::jose::encode;
-use super::super::{KeySet, MAX_JWKS_BYTES};
 use super::{JWKS, KEY};
 use crate::control::certificates::pem;
 use crate::control::pki::files;
+use crate::control::settings::MAX_KEY_SET_BYTES;
 use crate::control::settings::sha256;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
@@ -200,7 +201,7 @@ fn read_key(dir: &Path) -> Result<EcdsaKeyPair, String> {
 /// The published keys, and the text they were read from.
 fn read_published(dir: &Path) -> Result<(Published, Vec<u8>), String> {
     let file = dir.join(JWKS);
-    let text = pem::read_bounded(&file, MAX_JWKS_BYTES as u64)?;
+    let text = pem::read_bounded(&file, MAX_KEY_SET_BYTES as u64)?;
     let published: Published = serde_json::from_slice(&text).map_err(|error| {
         format!(
             "{} is not as this command wrote it: {error}",
