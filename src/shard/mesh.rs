@@ -70,7 +70,10 @@ impl<M> Sender<M> {
     /// Sends what must not be lost, from a thread that may wait: a full queue is tried again for two seconds. Gives the
     /// message back when the receiver is gone, or takes nothing in that time.
     pub fn insist(&self, message: M) -> Result<(), M> {
-        let mut message = message;
+        self.insist_between(message, || std::thread::sleep(INSIST_EVERY))
+    }
+
+    fn insist_between(&self, mut message: M, mut pause: impl FnMut()) -> Result<(), M> {
         for _ in 0..INSISTENCE {
             message = match self.send(message) {
                 Ok(()) => return Ok(()),
@@ -79,7 +82,7 @@ impl<M> Sender<M> {
             if self.shared.gone.load(Ordering::Acquire) {
                 break;
             }
-            std::thread::sleep(INSIST_EVERY);
+            pause();
         }
         Err(message)
     }
@@ -155,14 +158,23 @@ mod tests {
     fn who_insists_waits_for_room_and_not_for_a_receiver_that_is_gone() {
         let (sender, receiver) = channel(1, Count::default());
         assert_eq!(sender.send(1), Ok(()));
-        let insisting = sender.clone();
-        let insists = std::thread::spawn(move || insisting.insist(2));
-        // Whether it has begun by now or not, it finds room in the end.
-        assert_eq!(receiver.receive(), Some(1));
-        assert_eq!(insists.join().unwrap(), Ok(()));
+        let mut pauses = 0;
+        let room_at_last = || {
+            pauses += 1;
+            if pauses == INSISTENCE - 1 {
+                assert_eq!(receiver.receive(), Some(1));
+            }
+        };
+        assert_eq!(sender.insist_between(2, room_at_last), Ok(()));
+        let mut pauses = 0;
+        assert_eq!(sender.insist_between(3, || pauses += 1), Err(3));
+        assert_eq!(pauses, INSISTENCE, "as long as that, and no longer");
         assert_eq!(receiver.receive(), Some(2));
         drop(receiver);
-        assert_eq!(sender.insist(3), Err(3));
+        assert_eq!(
+            sender.insist_between(4, || panic!("nobody to wait for")),
+            Err(4)
+        );
     }
 
     #[test]

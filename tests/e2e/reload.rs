@@ -368,6 +368,12 @@ fn a_reload_that_takes_long_is_not_told_as_nothing_changed_and_happens_in_the_en
         "gateway.toml",
         &[("access = \"all\"", "access = \"off\"")],
     );
+    let end = || {
+        let name = "tidegate_certificate_expiry_seconds";
+        lab.metric(port, name, &["server.pem"])
+    };
+    let old_end = end();
+    lab.pki(&["server", "--force", "--days", "9"]);
     let unwritten = Unwritten::in_place_of(lab.file("server.pem"));
     let asked = std::thread::spawn(move || reload(port));
     let reader = unwritten.wait_reader();
@@ -383,6 +389,7 @@ fn a_reload_that_takes_long_is_not_told_as_nothing_changed_and_happens_in_the_en
         "{said}"
     );
     assert!(!said.contains("nothing changed"), "{said}");
+    assert_eq!(end(), old_end, "of the certificate in force");
 
     let loud = client.get("/t/x");
     lab.access_line(loud.header("Tidegate-Request-Id").expect("an id"));
@@ -390,6 +397,7 @@ fn a_reload_that_takes_long_is_not_told_as_nothing_changed_and_happens_in_the_en
     until("the log tells of the reload", PATIENCE, || {
         lab.gateway.log().contains("reloaded").then_some(())
     });
+    assert!(end() < old_end, "of the certificate that came into force");
     // The access log too is turned off and on without a restart.
     let quiet = client.get("/t/x");
     change(
@@ -412,7 +420,8 @@ fn a_process_is_ended_while_it_reloads() {
     lab.gateway.signal("HUP");
     let _reader = unwritten.wait_reader();
     lab.gateway.terminate();
-    assert!(lab.gateway.wait_exit(PATIENCE).success());
+    // Far less than what the reload's own patience would take.
+    assert!(lab.gateway.wait_exit(PATIENCE / 2).success());
 }
 
 #[test]
