@@ -1,7 +1,7 @@
 //! Revocation lists that are published from files: looked at again and again, read only when they have changed.
 
 use crate::control::certificates::expiry::unix_now;
-use crate::control::config::{ConnectorConfig, list_to_publish, read_list_file};
+use crate::control::config::{ConnectorConfig, ListToPublish, list_to_publish, read_list_file};
 use crate::control::settings::{MAX_DOCUMENT_BYTES, PublishedCrl, sha256};
 use std::path::Path;
 
@@ -22,6 +22,9 @@ impl Lists {
     /// Looks at the config's files again, and puts what they hold now into its settings: the document and its hash when
     /// that is another. A list that cannot be published leaves the one before, and is told once.
     pub fn refresh(&mut self, config: &mut ConnectorConfig) -> Option<(Vec<u8>, [u8; 32])> {
+        if config.crl_files.is_empty() {
+            return None;
+        }
         self.seen.resize_with(config.crl_files.len(), || None);
         let mut settings = config.settings.clone();
         let mut changed = false;
@@ -31,9 +34,14 @@ impl Lists {
         });
         for ((file, text), seen) in config.crl_files.iter().zip(published).zip(&mut self.seen) {
             match look(file, seen, config) {
+                Ok(Some(newer)) if newer.text == *text => {}
+                Ok(Some(newer)) if newer.next_update <= unix_now() => {
+                    // Unasked it would shut out all of its CA; a reload takes it.
+                    tracing::error!(file = %file.display(), "a newer revocation list is out of date and not published");
+                }
                 Ok(Some(newer)) => {
-                    changed |= newer != *text;
-                    *text = newer;
+                    changed = true;
+                    *text = newer.text;
                 }
                 Ok(None) => {}
                 Err(why) => {
@@ -63,7 +71,7 @@ fn look(
     file: &Path,
     seen: &mut Option<Seen>,
     config: &ConnectorConfig,
-) -> Result<Option<String>, String> {
+) -> Result<Option<ListToPublish>, String> {
     let read = read_list_file(file);
     let now = match &read {
         Ok(bytes) => Seen::Bytes(sha256(bytes)),
@@ -73,11 +81,7 @@ fn look(
         return Ok(None);
     }
     *seen = Some(now);
-    let list = list_to_publish(file, &read?, &config.settings.site.client_ca)
-        .map_err(|wrong| wrong.to_string())?;
-    if list.next_update <= unix_now() {
-        // Whoever writes it by hand may put it in force with a reload; unasked, it would shut out all of its CA.
-        return Err(format!("{} is out of date", file.display()));
-    }
-    Ok(Some(list.text))
+    list_to_publish(file, &read?, &config.settings.site.client_ca)
+        .map(Some)
+        .map_err(|wrong| wrong.to_string())
 }

@@ -22,7 +22,7 @@ mod source; // a file's text, lines and complaints
 pub mod units; // "60s", "1 GiB"
 mod words; // "did you mean …?"
 
-pub use site_trust::{list_to_publish, read_list_file};
+pub use site_trust::{ListToPublish, list_to_publish, read_list_file};
 
 use ipnet::IpNet;
 use source::Source;
