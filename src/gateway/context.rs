@@ -44,6 +44,8 @@ pub struct Context {
     pub judge: Judge,
     /// Where keys that a request misses are asked for.
     pub fetches: Option<Arc<Fetches>>,
+    /// The last that was too soon to be asked for again, and until when.
+    refused_ask: Option<(Source, Instant)>,
     pub sites: Vec<SiteLinks>,
     /// Clients (key, stamp) whose request waits for a link.
     pub held: VecDeque<(usize, u32)>,
@@ -92,6 +94,7 @@ impl Context {
             snapshot_version,
             judge: Judge::default(),
             fetches: None,
+            refused_ask: None,
             sites,
             held: VecDeque::new(),
             wheel: Wheel::new(now, Duration::from_millis(16)),
@@ -237,11 +240,24 @@ impl Context {
         (stats.tokens_revoked, stats.tokens_cached) = (counts.tokens_revoked, counts.tokens_cached);
     }
 
-    /// Asks for something to be fetched. True while that is under way.
-    pub fn ask(&self, source: &Source) -> bool {
-        self.fetches
+    /// Asks for something to be fetched. True while that is under way. A no is remembered for a second, so that a flood of
+    /// tokens with unknown keys does not come to the table that all shards share.
+    pub fn ask(&mut self, source: &Source) -> bool {
+        let Some(fetches) = self.fetches.as_ref() else {
+            return false;
+        };
+        if self
+            .refused_ask
             .as_ref()
-            .is_some_and(|fetches| fetches.ask(source))
+            .is_some_and(|(refused, until)| refused == source && self.now < *until)
+        {
+            return false;
+        }
+        let coming = fetches.ask(source);
+        if !coming {
+            self.refused_ask = Some((source.clone(), self.now + Duration::from_secs(1)));
+        }
+        coming
     }
 
     /// Looks for a newer snapshot: one atomic load when there is none. True when there was.

@@ -43,6 +43,12 @@ impl Source {
         }
     }
 
+    /// The address for labels and log lines: a query may hold a secret.
+    pub fn shown(&self) -> &str {
+        let address = self.address();
+        address.split(['?', '#']).next().unwrap_or(address)
+    }
+
     /// For labels and log lines.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -85,18 +91,23 @@ impl Stock {
         Ok(true)
     }
 
-    /// Drops what is too old to be believed.
-    pub fn expire(&mut self, source: &Source) {
-        self.hashes.remove(source);
+    /// Drops what is too old to be believed. False: there was nothing.
+    pub fn expire(&mut self, source: &Source) -> bool {
         self.keys.remove(source);
         self.lists.remove(source);
+        self.hashes.remove(source).is_some()
     }
 
     /// Forgets what nobody wants any more.
-    pub fn keep(&mut self, wanted: &[Source]) {
-        self.hashes.retain(|source, _| wanted.contains(source));
-        self.keys.retain(|source, _| wanted.contains(source));
-        self.lists.retain(|source, _| wanted.contains(source));
+    pub fn keep(&mut self, wanted: impl Fn(&Source) -> bool) {
+        self.hashes.retain(|source, _| wanted(source));
+        self.keys.retain(|source, _| wanted(source));
+        self.lists.retain(|source, _| wanted(source));
+    }
+
+    /// What a list takes, as it was fetched.
+    pub fn list_bytes(&self, source: &Source) -> usize {
+        self.lists.get(source).map_or(0, |list| list.der().len())
     }
 
     pub fn keys(&self, source: &Source) -> Option<Arc<KeySet>> {
