@@ -79,7 +79,7 @@ impl Context {
         seed: u64,
     ) -> Context {
         let (snapshot_version, snapshot) = (published.version(), published.get());
-        let sites = plan.sites.iter().map(|_| SiteLinks::default()).collect();
+        let sites = plan.sites.iter().map(|_| SiteLinks::new(shard)).collect();
         Context {
             shard,
             now,
@@ -132,7 +132,7 @@ impl Context {
     pub fn set_plan(&mut self, plan: Arc<Plan>) {
         self.site_names = names(&plan);
         let sites = plan.sites.len().max(self.sites.len());
-        self.sites.resize_with(sites, SiteLinks::default);
+        self.sites.resize_with(sites, || SiteLinks::new(self.shard));
         self.plan = plan;
     }
 
@@ -251,7 +251,7 @@ impl Context {
         };
         // A snapshot may know a site before the plan that brings it has come.
         let sites = snapshot.sites.len().max(self.sites.len());
-        self.sites.resize_with(sites, SiteLinks::default);
+        self.sites.resize_with(sites, || SiteLinks::new(self.shard));
         self.snapshot = snapshot;
         true
     }

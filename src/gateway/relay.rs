@@ -83,16 +83,26 @@ impl Link {
 }
 
 /// The links of one site on this shard that take new streams; one over which GOAWAY went is not here any more.
-#[derive(Default)]
 pub struct SiteLinks {
     /// Per connector: its index and its links' keys.
     connectors: Vec<(u32, Vec<usize>)>,
     /// Per route: where the next turn begins among the connectors that published it. One for each route: with one for
     /// all, two routes asked for in turn could each always meet the same connector.
     turns: Vec<usize>,
+    /// Where a route's first turn begins.
+    first_turn: usize,
 }
 
 impl SiteLinks {
+    /// Shards begin at different places: together they are fair from the first requests on.
+    pub fn new(shard: u16) -> SiteLinks {
+        SiteLinks {
+            connectors: Vec::new(),
+            turns: Vec::new(),
+            first_turn: usize::from(shard),
+        }
+    }
+
     pub fn add(&mut self, connector: u32, link: usize) {
         match self
             .connectors
@@ -120,13 +130,14 @@ impl SiteLinks {
     }
 
     fn turn(&self, route: u32) -> usize {
-        self.turns.get(route as usize).copied().unwrap_or(0)
+        let turn = self.turns.get(route as usize).copied();
+        turn.unwrap_or(self.first_turn)
     }
 
     fn set_turn(&mut self, route: u32, turn: usize) {
         let route = route as usize;
         if route >= self.turns.len() {
-            self.turns.resize(route + 1, 0);
+            self.turns.resize(route + 1, self.first_turn);
         }
         self.turns[route] = turn;
     }

@@ -1,6 +1,7 @@
 //! The control side's store of documents: takes publications, makes snapshots.
 
-use super::{RevocationList, Route, RouteTable, Site, Snapshot, Source, Stock, Trust};
+use super::overlap::RoutesByPath;
+use super::{HostTable, RevocationList, Route, RouteTable, Site, Snapshot, Source, Stock, Trust};
 use crate::control::config::SiteConfig;
 use crate::control::settings::{PublishedRoute, SiteDocument, SiteSettings, check_name, sha256};
 use std::collections::{BTreeMap, HashMap};
@@ -12,44 +13,6 @@ pub const MAX_CONNECTORS_OF_A_SITE: usize = 256;
 pub const MAX_CONNECTOR_IDS: usize = 65_536;
 /// Routes of one site, all connectors together.
 pub const MAX_ROUTES_OF_A_SITE: usize = 8192;
-
-/// Host names to sites, fixed for the life of a config.
-#[derive(Debug, Default)]
-pub struct HostTable {
-    exact: HashMap<Box<str>, usize>,
-    /// Under `example.com` for `*.example.com`.
-    wildcard: HashMap<Box<str>, usize>,
-    any: Option<usize>,
-}
-
-impl HostTable {
-    fn new(sites: &[SiteConfig]) -> Self {
-        let mut table = Self::default();
-        for (index, site) in sites.iter().enumerate() {
-            for host in &site.hosts {
-                let host = host.to_ascii_lowercase();
-                if host == "*" {
-                    table.any.get_or_insert(index);
-                } else if let Some(parent) = host.strip_prefix("*.") {
-                    table.wildcard.entry(parent.into()).or_insert(index);
-                } else {
-                    table.exact.entry(host.into()).or_insert(index);
-                }
-            }
-        }
-        table
-    }
-
-    /// Exact names first, then `*.parent` (one label), then `*`. A trailing dot is ignored.
-    pub fn find(&self, host: &str) -> Option<usize> {
-        let host = host.strip_suffix('.').unwrap_or(host);
-        let parent = || {
-            host.split_once('.')
-                .and_then(|(_, parent)| self.wildcard.get(parent))
-        };
-        self.exact.get(host).or_else(parent).copied().or(self.any)
-    }
-}
 
 /// One per gateway process, on the control thread.
 #[derive(Debug)]
@@ -540,48 +503,4 @@ impl SiteState {
 
 fn ids(lists: &[Arc<RevocationList>]) -> Vec<String> {
     lists.iter().map(|list| list.id()).collect()
-}
-
-/// Routes by what they match: `/a` and `/a/` are one; letter case does not count where the route says so.
-#[derive(Default)]
-struct RoutesByPath<'r> {
-    /// (path as matched, cares for case)
-    same: HashMap<(String, bool), &'r PublishedRoute>,
-    /// Lower-case path: one route that cares for case, one that does not.
-    folded: HashMap<String, [Option<&'r PublishedRoute>; 2]>,
-}
-
-impl<'r> RoutesByPath<'r> {
-    fn key(route: &PublishedRoute) -> (String, bool) {
-        let path = route.path.trim_end_matches('/');
-        if route.case_insensitive {
-            (path.to_ascii_lowercase(), false)
-        } else {
-            (path.to_string(), true)
-        }
-    }
-
-    fn add(&mut self, route: &'r PublishedRoute) {
-        let key = Self::key(route);
-        let folded = self.folded.entry(key.0.to_ascii_lowercase()).or_default();
-        folded[usize::from(key.1)].get_or_insert(route);
-        self.same.entry(key).or_insert(route);
-    }
-
-    /// The same route, by path and letter case.
-    fn same(&self, route: &PublishedRoute) -> Option<&'r PublishedRoute> {
-        self.same.get(&Self::key(route)).copied()
-    }
-
-    /// A route of the same letters, one caring for case and the other not: which one is meant is anyone's guess.
-    fn clash(&self, route: &PublishedRoute) -> Option<&'r PublishedRoute> {
-        let (path, cares) = Self::key(route);
-        self.folded
-            .get(&path.to_ascii_lowercase())
-            .and_then(|both| both[usize::from(!cares)])
-    }
-
-    fn len(&self) -> usize {
-        self.same.len()
-    }
 }

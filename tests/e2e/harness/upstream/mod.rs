@@ -65,16 +65,20 @@ impl Upstream {
 
     /// At another address.
     pub fn on(address: impl Into<IpAddr>) -> Upstream {
-        Upstream::at(address.into(), ports::free())
+        let address = address.into();
+        // Another run on this machine may take a port that was free just now.
+        let taken = || TcpListener::bind((address, ports::free())).ok();
+        Upstream::serving((0..10).find_map(|_| taken()).expect("a free port"))
     }
 
     /// At another address of the loopback network, at a port of the test's choice.
     pub fn start_at(ip: &str, port: u16) -> Upstream {
-        Upstream::at(ip.parse().expect("an address"), port)
+        Upstream::serving(TcpListener::bind((ip, port)).expect("a port that was free just now"))
     }
 
-    fn at(address: IpAddr, port: u16) -> Upstream {
-        let listener = TcpListener::bind((address, port)).expect("a port that was free just now");
+    fn serving(listener: TcpListener) -> Upstream {
+        let at = listener.local_addr().expect("it is bound");
+        let (address, port) = (at.ip(), at.port());
         let state = Arc::new(State::default());
         let shared = state.clone();
         std::thread::spawn(move || {
