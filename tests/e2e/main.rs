@@ -37,6 +37,7 @@ mod preset;
 mod reload;
 mod restarts;
 mod sizes;
+mod topologies;
 mod turns;
 mod upstream_health;
 mod upstream_tls;

@@ -19,9 +19,17 @@ pub const START: Duration = Duration::from_secs(20);
 /// Labs share the machine; one that measures has it for itself.
 static MACHINE: RwLock<()> = RwLock::new(());
 
-enum Turn {
+/// Held for as long as the machine is used.
+pub enum Turn {
     Shared(#[allow(dead_code, reason = "held, never read")] RwLockReadGuard<'static, ()>),
     Alone(#[allow(dead_code, reason = "held, never read")] RwLockWriteGuard<'static, ()>),
+}
+
+impl Turn {
+    /// Beside other labs.
+    pub fn shared() -> Turn {
+        Turn::Shared(MACHINE.read().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// The binary under test.
@@ -207,7 +215,7 @@ impl Plan {
         let turn = if self.alone {
             Turn::Alone(MACHINE.write().unwrap_or_else(PoisonError::into_inner))
         } else {
-            Turn::Shared(MACHINE.read().unwrap_or_else(PoisonError::into_inner))
+            Turn::shared()
         };
         let folder = Folder::new();
         let dir = &folder.0;
