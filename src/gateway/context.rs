@@ -33,7 +33,6 @@ pub struct Context {
     pub shard: u16,
     /// The clock, read once a turn.
     pub now: Instant,
-    pub unix_now: i64,
     /// The wall clock when it was last read.
     unix_at: (Instant, Duration),
     connector_names: Vec<Arc<str>>,
@@ -83,7 +82,6 @@ impl Context {
         Context {
             shard,
             now,
-            unix_now: 0,
             unix_at: (now, Duration::ZERO),
             connector_names: Vec::new(),
             site_names: names(&plan),
@@ -135,19 +133,27 @@ impl Context {
         self.plan = plan;
     }
 
-    /// Reads the wall clock: once a second, for certificates' validity and log lines.
+    /// Reads the wall clock: once a second, since it may be set; in between it goes on with `now`.
     pub fn read_wall_clock(&mut self) {
         let since = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();
         self.unix_at = (self.now, since);
-        self.unix_now = since.as_secs() as i64;
+    }
+
+    fn unix(&self) -> Duration {
+        let (at, since) = self.unix_at;
+        since + self.now.saturating_duration_since(at)
+    }
+
+    /// Seconds since 1970, for the validity of certificates and tokens: to the second, for tokens end at theirs.
+    pub fn unix_now(&self) -> i64 {
+        self.unix().as_secs() as i64
     }
 
     /// Microseconds since 1970.
     pub fn unix_us(&self) -> i64 {
-        let (at, since) = self.unix_at;
-        (since + self.now.saturating_duration_since(at)).as_micros() as i64
+        self.unix().as_micros() as i64
     }
 
     pub fn site_name(&self, site: u32) -> Arc<str> {
