@@ -242,11 +242,11 @@ impl Context {
         (stats.tokens_revoked, stats.tokens_cached) = (counts.tokens_revoked, counts.tokens_cached);
     }
 
-    /// Asks for something to be fetched. True while that is under way.
+    /// Asks for something to be fetched. True while that is under way, or in a newer snapshot.
     pub fn ask(&self, source: &Source) -> bool {
         self.fetches
             .as_ref()
-            .is_some_and(|fetches| fetches.ask(source))
+            .is_some_and(|fetches| fetches.ask(source, self.snapshot.number))
     }
 
     /// Looks for a newer snapshot: one atomic load when there is none. True when there was.
