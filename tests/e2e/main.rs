@@ -31,6 +31,7 @@ mod instances;
 mod ipv6;
 mod losses;
 mod observe;
+mod oidc;
 mod openssl;
 mod paths;
 mod reload;
