@@ -33,7 +33,6 @@ pub struct Context {
     pub shard: u16,
     /// The clock, read once a turn.
     pub now: Instant,
-    pub unix_now: i64,
     /// The wall clock when it was last read.
     unix_at: (Instant, Duration),
     connector_names: Vec<Arc<str>>,
@@ -85,7 +84,6 @@ impl Context {
         Context {
             shard,
             now,
-            unix_now: 0,
             unix_at: (now, Duration::ZERO),
             connector_names: Vec::new(),
             site_names: names(&plan),
@@ -139,19 +137,27 @@ impl Context {
         self.plan = plan;
     }
 
-    /// Reads the wall clock: once a second, for certificates' validity and log lines.
+    /// Reads the wall clock: once a second, since it may be set; in between it goes on with `now`.
     pub fn read_wall_clock(&mut self) {
         let since = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();
         self.unix_at = (self.now, since);
-        self.unix_now = since.as_secs() as i64;
+    }
+
+    fn unix(&self) -> Duration {
+        let (at, since) = self.unix_at;
+        since + self.now.saturating_duration_since(at)
+    }
+
+    /// Seconds since 1970, for the validity of certificates and tokens: to the second, for tokens end at theirs.
+    pub fn unix_now(&self) -> i64 {
+        self.unix().as_secs() as i64
     }
 
     /// Microseconds since 1970.
     pub fn unix_us(&self) -> i64 {
-        let (at, since) = self.unix_at;
-        (since + self.now.saturating_duration_since(at)).as_micros() as i64
+        self.unix().as_micros() as i64
     }
 
     pub fn site_name(&self, site: u32) -> Arc<str> {
@@ -240,7 +246,7 @@ impl Context {
         (stats.tokens_revoked, stats.tokens_cached) = (counts.tokens_revoked, counts.tokens_cached);
     }
 
-    /// Asks for something to be fetched. True while that is under way. A no is remembered for a second, so that a flood of
+    /// Asks for something to be fetched. True while that is under way, or in a newer snapshot. A no is remembered for a second, so that a flood of
     /// tokens with unknown keys does not come to the table that all shards share.
     pub fn ask(&mut self, source: &Source) -> bool {
         let Some(fetches) = self.fetches.as_ref() else {
@@ -253,7 +259,7 @@ impl Context {
         {
             return false;
         }
-        let coming = fetches.ask(source);
+        let coming = fetches.ask(source, self.snapshot.number);
         if !coming {
             self.refused_ask = Some((source.clone(), self.now + Duration::from_secs(1)));
         }

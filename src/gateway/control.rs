@@ -109,6 +109,7 @@ impl Control {
         // Also when nothing changed: requests that wait for these keys learn that there are no others.
         let snapshot = snapshot.unwrap_or_else(|| registry.current());
         drop(registry);
+        self.fetches.applied(&source, snapshot.number);
         self.publish(snapshot);
     }
 

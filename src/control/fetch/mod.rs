@@ -10,9 +10,10 @@
 //!                     control thread ─▶ registry ─▶ snapshot
 //! ```
 //!
-//! Invariants: an address has one fetch under way at most; it is fetched every few minutes, after a failure with
-//! back-off, and on demand once in [`ASK_INTERVAL`] at most, whatever clients send. What could not be fetched again is
-//! used on for [`BELIEVED`], and its age is a metric. Nothing of an answer but its parsed content is kept or told.
+//! Invariants: an address has one fetch under way at most, from its begin until the control thread has applied it; it is
+//! fetched every few minutes, after a failure with back-off, and on demand once in [`ASK_INTERVAL`] at most, whatever
+//! clients send. What could not be fetched again is used on for [`BELIEVED`], and its age is a metric. Nothing of an
+//! answer but its parsed content is kept or told.
 
 mod http;
 mod places;
@@ -85,7 +86,10 @@ struct Job {
     /// The first site that wants it.
     site: usize,
     due: Instant,
+    /// Until what it brought is in a snapshot.
     running: bool,
+    /// Number of the snapshot that holds what came last.
+    applied: u64,
     asked: Option<Instant>,
     failures: u32,
     failures_total: u64,
@@ -159,15 +163,16 @@ impl Fetches {
         self.changed.notify_one();
     }
 
-    /// Asks for a fetch out of turn. True while one is under way or about to be; false when it is too soon for another,
-    /// or nobody wants the address.
-    pub fn ask(&self, source: &Source) -> bool {
+    /// Asks for a fetch out of turn, for somebody who looks at snapshot number `seen`. True while one is under way or
+    /// about to be, or when a newer snapshot has what came; false when it is too soon for another, or nobody wants the
+    /// address.
+    pub fn ask(&self, source: &Source, seen: u64) -> bool {
         let now = Instant::now();
         let mut table = self.lock();
         let Some(job) = table.jobs.get_mut(source) else {
             return false;
         };
-        if job.running || job.due <= now {
+        if job.running || job.due <= now || job.applied > seen {
             return true;
         }
         if job
@@ -181,6 +186,17 @@ impl Fetches {
         drop(table);
         self.changed.notify_one();
         true
+    }
+
+    /// What was delivered of an address is in this snapshot, or changed nothing and it is the current one. To be called
+    /// before the snapshot is published: who asks in between waits for it.
+    pub fn applied(&self, source: &Source, snapshot: u64) {
+        let mut table = self.lock();
+        if let Some(job) = table.jobs.get_mut(source) {
+            (job.running, job.applied) = (false, snapshot);
+        }
+        drop(table);
+        self.changed.notify_one();
     }
 
     /// Age and failures of each address.
@@ -253,12 +269,11 @@ impl Fetches {
         (due, table.plan.http.clone(), next)
     }
 
-    /// An answer came and is to be judged; the address is not fetched again meanwhile.
+    /// An answer came, to be judged, and then [`applied`](Self::applied).
     fn answered(&self, source: &Source, now: Instant) {
         let mut table = self.lock();
         let every = table.every(source);
         if let Some(job) = table.jobs.get_mut(source) {
-            job.running = false;
             // Spread, so that many gateways do not come to an issuer at once.
             job.due = now + every.mul_f64(0.9 + 0.2 * fastrand::f64());
         }
@@ -270,7 +285,6 @@ impl Fetches {
         let Some(job) = table.jobs.get_mut(source) else {
             return false;
         };
-        job.running = false;
         if good {
             (job.failures, job.came) = (0, Some((now, unix_now())));
             return false;
@@ -299,6 +313,7 @@ impl Job {
             site: 0,
             due: now,
             running: false,
+            applied: 0,
             asked: None,
             failures: 0,
             failures_total: 0,

@@ -48,6 +48,14 @@ fn started() -> (Arc<Fetches>, mpsc::Receiver<Fetched>) {
     (fetches.unwrap(), receiver)
 }
 
+/// The next one that came, which is in snapshot `number` from then on.
+#[track_caller]
+fn applied(fetches: &Fetches, fetched: &mpsc::Receiver<Fetched>, number: u64) -> Fetched {
+    let fetched = fetched.recv_timeout(PATIENCE).unwrap();
+    fetches.applied(&fetched.source, number);
+    fetched
+}
+
 #[track_caller]
 fn bytes(fetched: Fetched) -> String {
     match fetched.outcome {
@@ -121,16 +129,33 @@ fn an_ask_fetches_at_once_and_the_next_one_waits() {
     let (port, asked) = server(|_| (200, "keys".into()));
     let source = Source::KeySet(format!("http://127.0.0.1:{port}/k"));
     let (fetches, fetched) = started();
-    assert!(!fetches.ask(&source), "nobody wants it");
+    assert!(!fetches.ask(&source, 1), "nobody wants it");
     fetches.want(&[(source.clone(), 0)]);
-    bytes(fetched.recv_timeout(PATIENCE).unwrap());
-    assert!(fetches.ask(&source));
-    bytes(fetched.recv_timeout(PATIENCE).unwrap());
+    bytes(applied(&fetches, &fetched, 1));
+    assert!(fetches.ask(&source, 1));
+    bytes(applied(&fetches, &fetched, 1));
     for _ in 0..1000 {
-        assert!(!fetches.ask(&source), "too soon");
+        assert!(!fetches.ask(&source, 1), "too soon");
     }
     assert_eq!(asked.load(Ordering::SeqCst), 2);
     assert!(fetched.try_recv().is_err());
+}
+
+/// A token judged by the old keys, when the new ones have come and the judge has not got them yet, is not refused.
+#[test]
+fn who_looks_at_an_older_snapshot_waits_for_what_came() {
+    let (port, asked) = server(|_| (200, "keys".into()));
+    let source = Source::KeySet(format!("http://127.0.0.1:{port}/k"));
+    let (fetches, fetched) = started();
+    fetches.want(&[(source.clone(), 0)]);
+    bytes(applied(&fetches, &fetched, 2));
+    assert!(fetches.ask(&source, 2), "out of turn");
+    let came = fetched.recv_timeout(PATIENCE).unwrap();
+    assert!(fetches.ask(&source, 2), "delivered and not applied");
+    fetches.applied(&came.source, 3);
+    assert!(fetches.ask(&source, 2), "in a newer snapshot");
+    assert!(!fetches.ask(&source, 3), "seen, and too soon for another");
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
 }
 
 #[test]
@@ -162,6 +187,7 @@ fn what_is_no_good_counts_as_a_failure() {
     for _ in 0..3 {
         bytes(fetched.recv_timeout(PATIENCE).unwrap());
         assert!(!fetches.judged(&source, false));
+        fetches.applied(&source, 1);
     }
     let gauge = |name: &str| {
         fetches
@@ -189,6 +215,7 @@ fn one_sites_slow_servers_hold_up_no_other_site() {
     let (more, _, _) = fetches.take_due(MAX_RUNNING, Instant::now() + Duration::from_secs(1));
     assert!(more.is_empty(), "until one has ended");
     fetches.ended(&due[0], false, Instant::now());
+    fetches.applied(&due[0], 1);
     let (more, _, _) = fetches.take_due(MAX_RUNNING, Instant::now() + Duration::from_secs(1));
     assert_eq!(more.len(), 1);
 }

@@ -9,6 +9,7 @@ pub mod nginx;
 pub mod pattern;
 pub mod ports;
 pub mod process;
+pub mod provider;
 pub mod talk;
 pub mod tls;
 pub mod tls_server;
