@@ -477,11 +477,19 @@ impl SiteState {
         if new.meaning_hash() == known.hash {
             return Ok(false);
         }
-        Err(format!(
-            "ALARM: site {:?}: settings of revision {} from connector {from:?} differ from those of the same revision \
-             from connector {:?}; make the [site] tables the same on every connector and raise `revision`",
-            self.config.name, new.revision, known.from
-        ))
+        let (site, revision) = (&self.config.name, new.revision);
+        Err(if from == known.from {
+            format!(
+                "ALARM: site {site:?}: connector {from:?} changed the settings of revision {revision}; raise `revision` with \
+                 every change of [site]"
+            )
+        } else {
+            format!(
+                "ALARM: site {site:?}: settings of revision {revision} from connector {from:?} differ from those of the same \
+                 revision from connector {:?}; make the [site] tables the same on every connector and raise `revision`",
+                known.from
+            )
+        })
     }
 
     /// Routes of one document must be single, and agree with the same routes of other connectors.
