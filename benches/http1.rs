@@ -3,8 +3,8 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use std::hint::black_box;
-use tidegate::wire::path::normalise;
 use tidegate::wire::http1::{Field, Framing, Limits, Server, ServerEvent};
+use tidegate::wire::path::normalise;
 
 const LIMITS: Limits = Limits {
     head_bytes: 16 * 1024,

@@ -6,7 +6,7 @@
 use crate::control::config::{self, GatewayConfig};
 use crate::control::fetch::{Fetched, Fetches, Outcome};
 use crate::control::publication::Published;
-use crate::control::snapshot::{Registry, Snapshot};
+use crate::control::snapshot::{Registry, Snapshot, Source};
 use crate::observe::process::{Reloaded, lines};
 use crate::shard::mesh::Sender;
 use std::path::PathBuf;
@@ -73,7 +73,10 @@ impl Control {
         let mut registry = lock(&self.registry);
         let snapshot = match outcome {
             Outcome::Bytes(bytes) => match registry.fetched(&source, &bytes) {
-                Ok(snapshot) => snapshot,
+                Ok(snapshot) => {
+                    self.fetches.accepted(&source);
+                    snapshot
+                }
                 Err(why) => {
                     tracing::error!(
                         kind = source.kind(),
@@ -81,18 +84,12 @@ impl Control {
                         why,
                         "what was fetched is no good"
                     );
-                    None
+                    let too_old = self.fetches.refused(&source);
+                    too_old.then(|| expired(&mut registry, &source)).flatten()
                 }
             },
             Outcome::Failed(_) => None,
-            Outcome::TooOld => {
-                tracing::error!(
-                    kind = source.kind(),
-                    source = source.address(),
-                    "dropped: not fetched for too long"
-                );
-                registry.expired(&source)
-            }
+            Outcome::TooOld => expired(&mut registry, &source),
         };
         // Also when nothing changed: requests that wait for these keys learn that there are no others.
         let snapshot = snapshot.unwrap_or_else(|| registry.current());
@@ -139,6 +136,15 @@ impl Control {
         self.want();
         Reloaded::Done(lines(&warnings))
     }
+}
+
+fn expired(registry: &mut Registry, source: &Source) -> Option<Arc<Snapshot>> {
+    tracing::error!(
+        kind = source.kind(),
+        source = source.address(),
+        "dropped: not fetched for too long"
+    );
+    registry.expired(source)
 }
 
 /// Keys of the file whose change takes a restart.

@@ -87,6 +87,8 @@ struct Job {
     failures_total: u64,
     /// When it last came, by both clocks.
     came: Option<(Instant, i64)>,
+    /// The same of the time before: a fetch whose bytes turn out to be no good is taken back.
+    came_before: Option<(Instant, i64)>,
     first_wanted: Instant,
 }
 
@@ -235,17 +237,33 @@ impl Fetches {
         };
         job.running = false;
         if good {
-            (job.failures, job.came) = (0, Some((now, unix_now())));
+            job.came_before = job.came.replace((now, unix_now()));
             // Spread, so that many gateways do not come to an issuer at once.
             job.due = now + every.mul_f64(0.9 + 0.2 * fastrand::f64());
             return false;
         }
-        let wait = (RETRY_BASE * (1 << job.failures.min(8))).min(RETRY_CAP);
-        (job.failures, job.failures_total) =
-            (job.failures.saturating_add(1), job.failures_total + 1);
-        job.due = now + wait.mul_f64(0.5 + 0.5 * fastrand::f64());
-        let since = job.came.map_or(job.first_wanted, |(came, _)| came);
-        now.duration_since(since) > BELIEVED
+        job.fail(now)
+    }
+
+    /// What the last fetch brought is in use: the back-off is over.
+    pub fn accepted(&self, source: &Source) {
+        if let Some(job) = self.lock().jobs.get_mut(source) {
+            job.failures = 0;
+        }
+    }
+
+    /// What the last fetch brought is no good (a page of HTML, a list of another CA): it counts as one that failed. True
+    /// when what is there has become too old.
+    pub fn refused(&self, source: &Source) -> bool {
+        let mut table = self.lock();
+        let Some(job) = table.jobs.get_mut(source) else {
+            return false;
+        };
+        job.came = job.came_before;
+        let too_old = job.fail(Instant::now());
+        drop(table);
+        self.changed.notify_one();
+        too_old
     }
 }
 
@@ -258,8 +276,19 @@ impl Job {
             failures: 0,
             failures_total: 0,
             came: None,
+            came_before: None,
             first_wanted: now,
         }
+    }
+
+    /// Backs off. True when nothing came for [`BELIEVED`].
+    fn fail(&mut self, now: Instant) -> bool {
+        let wait = (RETRY_BASE * (1 << self.failures.min(8))).min(RETRY_CAP);
+        self.failures = self.failures.saturating_add(1);
+        self.failures_total += 1;
+        self.due = now + wait.mul_f64(0.5 + 0.5 * fastrand::f64());
+        let since = self.came.map_or(self.first_wanted, |(came, _)| came);
+        now.duration_since(since) > BELIEVED
     }
 }
 

@@ -1,8 +1,10 @@
 //! The control side's store of documents: takes publications, makes snapshots.
 
 use super::{RevocationList, Route, RouteTable, Site, Snapshot, Source, Stock, Trust};
+use crate::control::certificates::pem;
 use crate::control::config::SiteConfig;
 use crate::control::settings::{PublishedRoute, SiteDocument, SiteSettings, check_name, sha256};
+use rustls::pki_types::CertificateDer;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -224,7 +226,9 @@ impl Registry {
         source: &Source,
         bytes: &[u8],
     ) -> Result<Option<Arc<Snapshot>>, String> {
-        self.stock.put(source, bytes)?;
+        let cas = self.users(source).flat_map(|(_, site)| site.cas());
+        let cas: Vec<_> = cas.collect();
+        self.stock.put(source, bytes, &cas)?;
         Ok(self.renew_users(source))
     }
 
@@ -246,16 +250,18 @@ impl Registry {
         wanted
     }
 
-    fn renew_users(&mut self, source: &Source) -> Option<Arc<Snapshot>> {
-        let uses = |site: &SiteState| {
+    /// The sites whose settings want it, with their indices.
+    fn users(&self, source: &Source) -> impl Iterator<Item = (usize, &SiteState)> {
+        self.sites.iter().enumerate().filter(move |(_, site)| {
             let settings = site.settings.as_ref();
             settings.is_some_and(|settings| {
                 Source::wanted(&settings.published).any(|wanted| wanted == *source)
             })
-        };
-        let users: Vec<usize> = (0..self.sites.len())
-            .filter(|at| uses(&self.sites[*at]))
-            .collect();
+        })
+    }
+
+    fn renew_users(&mut self, source: &Source) -> Option<Arc<Snapshot>> {
+        let users: Vec<usize> = self.users(source).map(|(at, _)| at).collect();
         for at in &users {
             if let Err(why) = self.renew_trust(*at) {
                 tracing::error!(
@@ -378,6 +384,15 @@ impl Registry {
 }
 
 impl SiteState {
+    /// The CAs that the settings publish. These were read before.
+    fn cas(&self) -> Vec<CertificateDer<'static>> {
+        let settings = self.settings.iter();
+        let cas = settings.flat_map(|settings| &settings.published.client_ca);
+        cas.filter_map(|ca| pem::certificates_in(&ca.pem).ok())
+            .flatten()
+            .collect()
+    }
+
     fn new(config: SiteConfig) -> Self {
         Self {
             built: Arc::new(Site {

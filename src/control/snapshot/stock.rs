@@ -3,6 +3,7 @@
 use super::RevocationList;
 use crate::control::settings::{KeySource, PublishedCrl, PublishedIssuer, SiteSettings};
 use crate::control::tokens::KeySet;
+use rustls::pki_types::CertificateDer;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -60,8 +61,15 @@ pub struct Stock {
 }
 
 impl Stock {
-    /// Reads what was fetched and keeps it; the error is one line.
-    pub fn put(&mut self, source: &Source, bytes: &[u8]) -> Result<(), String> {
+    /// Reads what was fetched and keeps it; the error is one line, and what was known stays. A list may travel over http,
+    /// so it takes the known one's place only if one of `cas` (of the sites that want it) signed it, and not by going
+    /// back: an old list, played again, would forgive whom a newer one revokes.
+    pub fn put(
+        &mut self,
+        source: &Source,
+        bytes: &[u8],
+        cas: &[CertificateDer<'_>],
+    ) -> Result<(), String> {
         match source {
             Source::Discovery(_) | Source::KeySet(_) => {
                 let keys = KeySet::parse(bytes)?;
@@ -72,6 +80,17 @@ impl Stock {
             }
             Source::RevocationList(_) => {
                 let list = RevocationList::read(bytes)?;
+                if !list.is_signed_by_any(cas) {
+                    let issuer = &list.issuer;
+                    return Err(format!("is signed by no CA of client_ca ({issuer})"));
+                }
+                if self
+                    .lists
+                    .get(source)
+                    .is_some_and(|known| list.is_older_than(known) && known.is_signed_by_any(cas))
+                {
+                    return Err("is older than the list that came from there before".into());
+                }
                 self.lists.insert(source.clone(), Arc::new(list));
             }
         }
