@@ -31,6 +31,8 @@ pub enum Proof {
         /// DER of the issuer's name, and the serial's bytes: as revocation lists name them.
         issuer_der: Vec<u8>,
         serial_der: Vec<u8>,
+        /// The same of each intermediate between it and the published CA.
+        intermediates: Vec<(Vec<u8>, Vec<u8>)>,
     },
     Token {
         /// `jti`, or what the issuer puts in its place.

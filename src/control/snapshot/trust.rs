@@ -270,11 +270,18 @@ impl Trust {
             issuer_der,
             serial_der,
             serial,
+            intermediates,
             ..
         } = &identity.proof
-            && self.lists.revokes(issuer_der, serial_der)
         {
-            return Some(format!("certificate {serial} was revoked by its issuer"));
+            if self.lists.revokes(issuer_der, serial_der) {
+                return Some(format!("certificate {serial} was revoked by its issuer"));
+            }
+            let revoked =
+                |(issuer, serial): &(Vec<u8>, Vec<u8>)| self.lists.revokes(issuer, serial);
+            if intermediates.iter().any(revoked) {
+                return Some("an intermediate of the chain was revoked by its issuer".into());
+            }
         }
         self.deny.denies(identity)
     }
@@ -327,12 +334,14 @@ impl Trust {
             .not_after
             .min(authority.not_after)
             .min(self.lists.good_until());
+        let mut intermediates = Vec::new();
         for issuer in path.intermediate_certificates() {
             let issuer =
                 Facts::of(&issuer.der()).map_err(|why| reject(format!("an intermediate {why}")))?;
             not_after = not_after.min(issuer.not_after);
+            intermediates.push((issuer.issuer_der, issuer.serial_der));
         }
-        identity(authority, facts, leaf, not_after).map_err(reject)
+        identity(authority, facts, leaf, intermediates, not_after).map_err(reject)
     }
 
     fn authority(&self, path: &VerifiedPath<'_>) -> Option<&Authority> {
@@ -406,6 +415,7 @@ fn identity(
     authority: &Authority,
     facts: Facts,
     leaf: &[u8],
+    intermediates: Vec<(Vec<u8>, Vec<u8>)>,
     not_after: i64,
 ) -> Result<ClientIdentity, String> {
     let field = field(authority.id, &facts)?;
@@ -434,6 +444,7 @@ fn identity(
             hash: facts::hex(&sha256(leaf)),
             issuer_der: facts.issuer_der,
             serial_der: facts.serial_der,
+            intermediates,
         },
     })
 }
