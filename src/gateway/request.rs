@@ -225,7 +225,8 @@ fn enter(
         bearer,
         last_token: &mut state.last_token,
     };
-    let refused = match cx.judge.enter(snapshot, site, required, shown, cx.unix_now) {
+    let unix_now = cx.unix_us() / 1_000_000;
+    let refused = match cx.judge.enter(snapshot, site, required, shown, unix_now) {
         Ok(entry) => return Ok(entry),
         Err(refused) => refused,
     };

@@ -126,6 +126,14 @@ fn until_status(lab: &Lab, config: &Arc<ClientConfig>, status: u16) {
     });
 }
 
+#[track_caller]
+fn until_revoked(lab: &Lab, config: &Arc<ClientConfig>) {
+    until("it is revoked", PATIENCE, || {
+        let answer = get(lab, config);
+        (answer.header("Tidegate-Error") == Some("revoked")).then_some(())
+    });
+}
+
 /// Keys `root` and `leaf`, and a CA of that name.
 fn authority(lab: &Lab, name: &str) -> Ca {
     let ca = Ca::new(lab.dir());
@@ -215,8 +223,7 @@ fn a_list_in_a_file_is_noticed_without_a_reload() {
         "d.crl",
     ]);
     fs::rename(lab.file("d.crl"), lab.file("clients.crl")).expect("a list");
-    until_status(&lab, &two, 403);
-    get(&lab, &two).assert_problem(403, "revoked");
+    until_revoked(&lab, &two);
 }
 
 /// Six CAs with a list by address each, whose server then goes wrong in six ways: the known list stays in force.
@@ -247,9 +254,7 @@ fn what_is_no_newer_list_leaves_the_known_one_in_force() {
     );
     let bad = |way: &str| get(&lab, &config(&lab, &[&format!("{way}-bad")]));
     for way in ways {
-        until("the list is there", PATIENCE, || {
-            (bad(way).status == 403).then_some(())
-        });
+        until_revoked(&lab, &config(&lab, &[&format!("{way}-bad")]));
     }
     let next = lab.metric(
         lab.ports.gateway_admin,
@@ -306,7 +311,7 @@ fn what_is_no_newer_list_leaves_the_known_one_in_force() {
         );
     }
     for way in ways {
-        until_status(&lab, &config(&lab, &[&format!("{way}-ok")]), 403);
+        until_revoked(&lab, &config(&lab, &[&format!("{way}-ok")]));
     }
 }
 
@@ -349,7 +354,7 @@ fn a_list_by_address_comes_later_and_newer_ones_cut_transfers() {
     let bytes = large.len();
     let began = Instant::now();
     web.serve("/corp.crl", large);
-    until_status(&lab, &other, 403);
+    until_revoked(&lab, &other);
     let took = began.elapsed();
     let more = lab.gateway.peak_rss_kib() - before;
     println!(
@@ -422,4 +427,68 @@ fn a_revoked_intermediate_takes_its_clients_along() {
     );
     get(&lab, &pc).assert_problem(403, "revoked");
     assert_eq!(get(&lab, &direct).status, 200);
+}
+
+/// Two sites with a connector each: what the one publishes (a CA of the other's name, nobody's list) means nothing to the
+/// other, whatever SNI a client sends.
+#[test]
+fn a_site_cannot_change_whom_another_one_trusts() {
+    let mut lab = Lab::plan().connectors(2).start();
+    let ca = authority(&lab, "corp");
+    ca.make(Wish::leaf("pc", "leaf", "corp", "root").serial("0x1001"));
+    ca.make(Wish::root("evil", "leaf").subject("/CN=corp"));
+    ca.make(Wish::leaf("intruder", "leaf", "evil", "leaf").serial("0x1001"));
+    ca.list("evil", ("evil", "leaf"), 99, ["1001"], HOUR);
+    lab.rewrite(
+        "gateway.toml",
+        "gateway.toml",
+        &[(
+            "hosts = [\"*\"]\nconnectors = [\"cp-1\", \"cp-2\"]",
+            "hosts = [\"localhost\"]\nconnectors = [\"cp-1\"]\n\
+             [[site]]\nname = \"b\"\nhosts = [\"*\"]\nconnectors = [\"cp-2\"]",
+        )],
+    );
+    let admin = format!("http://127.0.0.1:{}", lab.ports.gateway_admin);
+    let done = tidegate().args(["reload", "--admin", &admin]).output();
+    assert!(done.expect("reload").status.success());
+    settle(&lab, "{ name = \"corp\", file = \"corp.pem\" }", "");
+    let port = format!("127.0.0.1:{}", lab.ports.connector_admin);
+    let second = ports::free();
+    let changes = [
+        ("\"cp-1\"", "\"cp-2\""),
+        ("cp-1.pem", "cp-2.pem"),
+        ("cp-1.key", "cp-2.key"),
+        ("site = \"main\"", "site = \"b\""),
+        (port.as_str(), &format!("127.0.0.1:{second}")),
+        ("corp.pem", "evil.pem"),
+        (
+            "[site]\n",
+            "[site]\ncrl = [\"evil.crl\"]\ndeny = { clients = [\"cert:corp/pc\"] }\n",
+        ),
+    ];
+    let file = lab.rewrite("connector.toml", "connector-2.toml", &changes);
+    let mut other = lab.spawn_with("connector", "connector-2", &file);
+    until("the other connector is ready", PATIENCE, || {
+        assert!(other.ended().is_none(), "{}", other.log());
+        crate::harness::lab::is_ready(second).then_some(())
+    });
+    let (pc, intruder) = (config(&lab, &["pc"]), config(&lab, &["intruder"]));
+    let ask = |config: &Arc<ClientConfig>, host: &str| {
+        let mut client = Tls::connect_with(&lab, config);
+        client.send(format!("GET /cert/x HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        let answer = client.answer();
+        (answer.status, answer.text())
+    };
+    // Ids and serials are the same; each counts where its CA was published.
+    for _ in 0..2 {
+        assert_eq!(ask(&pc, "localhost").0, 200);
+        let (status, text) = ask(&intruder, "localhost");
+        assert!(status == 403 && text.contains("no published CA"), "{text}");
+        let (status, text) = ask(&pc, "b.example");
+        println!("a connection for one site that asks for the other: {status} {text}");
+        assert!(status == 403 || status == 421, "{text}");
+        let (status, text) = ask(&intruder, "b.example");
+        assert!(status == 403 || status == 421, "{text}");
+    }
+    lab.wait_connector();
 }
