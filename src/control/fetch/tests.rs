@@ -147,3 +147,46 @@ fn failures_back_off_and_old_age_is_told() {
     assert!(!fetches.finish(&source, true, start + BELIEVED));
     assert!(!fetches.finish(&source, false, start + BELIEVED + Duration::from_secs(60)));
 }
+
+/// A page of HTML with status 200 must not pass for a fresh list: age and failures tell.
+#[test]
+fn what_is_no_good_counts_as_not_fetched() {
+    let fetches = Fetches::new(Plan::default());
+    let source = Source::RevocationList("http://crl.example/a.crl".into());
+    fetches.want(std::slice::from_ref(&source));
+    let value = |name: &str| {
+        let gauges = fetches.gauges();
+        let gauge = gauges.iter().find(|gauge| gauge.name == name).unwrap();
+        gauge.value
+    };
+    let due = || {
+        fetches.lock().jobs[&source]
+            .due
+            .duration_since(Instant::now())
+    };
+    let finish = || {
+        let (due, _, _) = fetches.take_due(1, Instant::now() + Duration::from_secs(3600));
+        assert_eq!(due.len(), 1);
+        assert!(!fetches.finish(&source, true, Instant::now()));
+    };
+    finish();
+    assert!(!fetches.refused(&source));
+    assert_eq!(value("tidegate_fetch_age_seconds"), f64::INFINITY);
+    assert_eq!(value("tidegate_fetch_failures"), 1.0);
+    let first = due();
+    for _ in 0..5 {
+        finish();
+        fetches.refused(&source);
+    }
+    assert!(due() > first, "it backs off, though the server answers");
+    finish();
+    fetches.accepted(&source);
+    assert!(value("tidegate_fetch_age_seconds") < 2.0);
+    finish();
+    fetches.refused(&source);
+    assert!(
+        value("tidegate_fetch_age_seconds") < 2.0,
+        "the one before counts"
+    );
+    assert!(due() <= RETRY_BASE, "the back-off began anew");
+}
