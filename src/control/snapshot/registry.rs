@@ -254,6 +254,7 @@ impl Registry {
     /// too much for a site.
     fn check_list(&self, source: &Source, bytes: &[u8]) -> Result<(), String> {
         let list = RevocationList::read(bytes)?;
+        let known = self.stock.list(source);
         let named = |site: &&SiteState| site.wants(source);
         let mut signed = false;
         for settings in self
@@ -262,7 +263,14 @@ impl Registry {
             .filter(named)
             .filter_map(|site| site.settings.as_ref())
         {
-            signed |= settings.trust.has_signed(&list);
+            let trust = &settings.trust;
+            signed |= trust.has_signed(&list);
+            if known
+                .as_ref()
+                .is_some_and(|known| list.is_older_than(known) && trust.has_signed(known))
+            {
+                return Err("is older than the list that came from there before".into());
+            }
             let others = Source::wanted(&settings.published).filter(|other| other != source);
             let held: usize = others.map(|other| self.stock.list_bytes(&other)).sum();
             if held + bytes.len() > MAX_LISTS_OF_A_SITE {

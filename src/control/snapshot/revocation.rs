@@ -123,6 +123,15 @@ impl RevocationList {
                 .is_ok_and(|(_, parsed)| parsed.verify_signature(ca.public_key()).is_ok())
     }
 
+    pub fn is_signed_by_any(&self, cas: &[CertificateDer<'_>]) -> bool {
+        cas.iter().any(|ca| self.is_signed_by(ca))
+    }
+
+    /// Of the same scope, and issued before the other.
+    pub fn is_older_than(&self, other: &Self) -> bool {
+        self.same_scope(other) && other.is_newer_than(self)
+    }
+
     fn same_scope(&self, other: &Self) -> bool {
         self.list.issuer() == other.list.issuer()
             && self.list.issuing_distribution_point() == other.list.issuing_distribution_point()
@@ -161,7 +170,7 @@ impl RevocationLists {
             let rival = lists.iter().position(|list| list.same_scope(&candidate));
             let newer = rival.is_none_or(|rival| candidate.is_newer_than(&lists[rival]));
             // The signature is looked at last: it is the dear part.
-            if !newer || !cas.iter().any(|ca| candidate.is_signed_by(ca)) {
+            if !newer || !candidate.is_signed_by_any(cas) {
                 continue;
             }
             match rival {

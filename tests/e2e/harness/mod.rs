@@ -1,5 +1,6 @@
 //! What the tests stand on: processes, ports, a PKI, upstreams, and clients that can misbehave.
 
+pub mod ca;
 pub mod curl;
 pub mod fleet;
 pub mod http;

@@ -5,7 +5,11 @@ use super::lab::Lab;
 use rustls::client::WantsClientCert;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, ClientConnection, ConfigBuilder, RootCertStore, StreamOwned};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{
+    ClientConfig, ClientConnection, ConfigBuilder, RootCertStore, StreamOwned,
+    SupportedProtocolVersion,
+};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::path::Path;
@@ -60,7 +64,37 @@ pub fn config(lab: &Lab, identity: Option<&str>) -> Arc<ClientConfig> {
     })
 }
 
+/// A client that presents these certificates, leaf first, whatever they are, and signs with this key.
+pub fn presenting(
+    lab: &Lab,
+    chain: Vec<CertificateDer<'static>>,
+    key: &Path,
+    version: &'static SupportedProtocolVersion,
+) -> Arc<ClientConfig> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let key = PrivateKeyDer::from_pem_file(key).expect("a key");
+    let key = provider.key_provider.load_private_key(key).expect("a key");
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(lab.file("ca.pem")).expect("ca.pem") {
+        roots
+            .add(certificate.expect("PEM"))
+            .expect("a CA certificate");
+    }
+    let resolver = SingleCertAndKey::from(CertifiedKey::new(chain, key));
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[version])
+        .expect("the provider speaks TLS 1.2 and 1.3")
+        .with_root_certificates(roots)
+        .with_client_cert_resolver(Arc::new(resolver));
+    Arc::new(config)
+}
+
 impl Tls {
+    /// Whether the handshake resumed an earlier session.
+    pub fn is_resumed(&self) -> bool {
+        self.stream.conn.handshake_kind() == Some(rustls::HandshakeKind::Resumed)
+    }
+
     /// A client without certificate.
     pub fn connect(lab: &Lab) -> Tls {
         Tls::connect_with(lab, &config(lab, None))
