@@ -21,7 +21,7 @@ const VERDICTS: Duration = Duration::from_secs(5);
 /// Verdicts that may wait: one a gateway instance.
 const VERDICTS_MAX: usize = 1024;
 /// How often the files of revocation lists are looked at.
-pub const LISTS_EVERY: Duration = Duration::from_secs(20);
+pub const LISTS_EVERY: Duration = Duration::from_secs(2);
 
 /// A gateway's verdict on the settings that a reload published.
 pub struct Verdict {

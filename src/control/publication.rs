@@ -11,6 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub struct Published<T> {
     version: AtomicU64,
     value: Mutex<Arc<T>>,
+    /// What was replaced and may still be held by shards: freed here, by a later `set`, since freeing a large value takes
+    /// a shard as long as many requests.
+    retired: Mutex<Vec<Arc<T>>>,
 }
 
 impl<T> Published<T> {
@@ -23,6 +26,7 @@ impl<T> Published<T> {
         Self {
             version: AtomicU64::new(1),
             value: Mutex::new(value),
+            retired: Mutex::default(),
         }
     }
 
@@ -52,8 +56,10 @@ impl<T> Published<T> {
         let old = std::mem::replace(&mut *held, value);
         self.version.fetch_add(1, Ordering::Release);
         drop(held);
-        // The last owner frees a large value outside the lock.
-        drop(old);
+        let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        retired.push(old);
+        // Nobody can get hold of a retired value any more, so one that has no other owner stays so.
+        retired.retain(|old| Arc::strong_count(old) > 1);
     }
 
     fn lock(&self) -> MutexGuard<'_, Arc<T>> {

@@ -1,9 +1,10 @@
 //! Stage `auth`: who the client is, judged against the current snapshot.
 //!
 //! The handshake proved possession of the key only. Chain, usage, validity, revocation and deny-lists are judged here,
-//! for full and resumed sessions alike, and the verdict is remembered by leaf hash, site and the trust's number: new
-//! settings, keys or lists judge anew. A token is judged once for all connections of the shard, and a connection keeps
-//! its last one, so that the next request costs a comparison.
+//! for full and resumed sessions alike, and the verdict is remembered by the chain as it was sent, site and the
+//! trust's number: new settings, keys or lists judge anew, and so does a chain whose intermediates were missing before. A
+//! token is judged once for all connections of the shard, and a connection keeps its last one, so that the next request
+//! costs a comparison.
 //!
 //! | route's `auth` | certificate | token | outcome |
 //! |---|---|---|---|
@@ -30,24 +31,27 @@ use super::fault::Fault;
 
 /// Verdicts on certificates, and on tokens, that a shard remembers; at the maximum the memory is emptied and fills again.
 const REMEMBERED_MAX: usize = 16_384;
-/// A rejection may be due to the clock (not valid yet): it is remembered no longer than this.
-const REJECTED_SECONDS: i64 = 30;
+/// A rejection may be due to the clock (issued this very second, by a CA whose clock is ahead): it is remembered no longer
+/// than this. To judge again costs some 200 µs.
+const REJECTED_SECONDS: i64 = 2;
 
-/// A presented chain (DER, leaf first) with the hash of its leaf.
+/// A presented chain (DER, leaf first) with its hash.
 pub struct Chain {
-    leaf_hash: [u8; 32],
+    hash: [u8; 32],
     certificates: Vec<Vec<u8>>,
 }
 
 impl Chain {
     /// `None` when the client presented no certificate.
     pub fn new(certificates: Vec<Vec<u8>>) -> Option<Chain> {
-        let leaf = certificates.first()?;
-        let leaf_hash = sha256(leaf);
-        Some(Chain {
-            leaf_hash,
-            certificates,
-        })
+        certificates.first()?;
+        let mut bytes = Vec::with_capacity(certificates.iter().map(|der| der.len() + 8).sum());
+        for der in &certificates {
+            bytes.extend_from_slice(&(der.len() as u64).to_be_bytes());
+            bytes.extend_from_slice(der);
+        }
+        let hash = sha256(&bytes);
+        Some(Chain { hash, certificates })
     }
 }
 
@@ -290,7 +294,7 @@ impl Judge {
         chain: &Chain,
         unix_now: i64,
     ) -> Rc<Verdict> {
-        let key = (chain.leaf_hash, site);
+        let key = (chain.hash, site);
         if let Some(known) = self.certificates.get(&key)
             && known.holds(trust, unix_now)
         {

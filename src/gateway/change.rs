@@ -76,7 +76,8 @@ impl Gateway {
     pub(super) fn replan<R: Verbs>(&mut self, ring: &mut R, plan: Arc<Plan>) {
         self.cx.set_plan(plan);
         let plan = self.cx.plan.clone();
-        let now = UnixTime::since_unix_epoch(Duration::from_secs(self.cx.unix_now.unsigned_abs()));
+        let now =
+            UnixTime::since_unix_epoch(Duration::from_secs(self.cx.unix_now().unsigned_abs()));
         let leaving: Vec<_> = self
             .links
             .iter()

@@ -33,7 +33,6 @@ pub struct Context {
     pub shard: u16,
     /// The clock, read once a turn.
     pub now: Instant,
-    pub unix_now: i64,
     /// The wall clock when it was last read.
     unix_at: (Instant, Duration),
     connector_names: Vec<Arc<str>>,
@@ -44,6 +43,8 @@ pub struct Context {
     pub judge: Judge,
     /// Where keys that a request misses are asked for.
     pub fetches: Option<Arc<Fetches>>,
+    /// The last that was too soon to be asked for again, and until when.
+    refused_ask: Option<(Source, Instant)>,
     pub sites: Vec<SiteLinks>,
     /// Clients (key, stamp) whose request waits for a link.
     pub held: VecDeque<(usize, u32)>,
@@ -83,7 +84,6 @@ impl Context {
         Context {
             shard,
             now,
-            unix_now: 0,
             unix_at: (now, Duration::ZERO),
             connector_names: Vec::new(),
             site_names: names(&plan),
@@ -92,6 +92,7 @@ impl Context {
             snapshot_version,
             judge: Judge::default(),
             fetches: None,
+            refused_ask: None,
             sites,
             held: VecDeque::new(),
             wheel: Wheel::new(now, Duration::from_millis(16)),
@@ -136,19 +137,27 @@ impl Context {
         self.plan = plan;
     }
 
-    /// Reads the wall clock: once a second, for certificates' validity and log lines.
+    /// Reads the wall clock: once a second, since it may be set; in between it goes on with `now`.
     pub fn read_wall_clock(&mut self) {
         let since = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();
         self.unix_at = (self.now, since);
-        self.unix_now = since.as_secs() as i64;
+    }
+
+    fn unix(&self) -> Duration {
+        let (at, since) = self.unix_at;
+        since + self.now.saturating_duration_since(at)
+    }
+
+    /// Seconds since 1970, for the validity of certificates and tokens: to the second, for tokens end at theirs.
+    pub fn unix_now(&self) -> i64 {
+        self.unix().as_secs() as i64
     }
 
     /// Microseconds since 1970.
     pub fn unix_us(&self) -> i64 {
-        let (at, since) = self.unix_at;
-        (since + self.now.saturating_duration_since(at)).as_micros() as i64
+        self.unix().as_micros() as i64
     }
 
     pub fn site_name(&self, site: u32) -> Arc<str> {
@@ -237,11 +246,24 @@ impl Context {
         (stats.tokens_revoked, stats.tokens_cached) = (counts.tokens_revoked, counts.tokens_cached);
     }
 
-    /// Asks for something to be fetched. True while that is under way.
-    pub fn ask(&self, source: &Source) -> bool {
-        self.fetches
+    /// Asks for something to be fetched. True while that is under way, or in a newer snapshot. A no is remembered for a second, so that a flood of
+    /// tokens with unknown keys does not come to the table that all shards share.
+    pub fn ask(&mut self, source: &Source) -> bool {
+        let Some(fetches) = self.fetches.as_ref() else {
+            return false;
+        };
+        if self
+            .refused_ask
             .as_ref()
-            .is_some_and(|fetches| fetches.ask(source))
+            .is_some_and(|(refused, until)| refused == source && self.now < *until)
+        {
+            return false;
+        }
+        let coming = fetches.ask(source, self.snapshot.number);
+        if !coming {
+            self.refused_ask = Some((source.clone(), self.now + Duration::from_secs(1)));
+        }
+        coming
     }
 
     /// Looks for a newer snapshot: one atomic load when there is none. True when there was.

@@ -78,32 +78,40 @@ impl Control {
     fn fetched(&self, fetched: Fetched) {
         let Fetched { source, outcome } = fetched;
         let mut registry = lock(&self.registry);
-        let snapshot = match outcome {
+        let outcome = match outcome {
             Outcome::Bytes(bytes) => match registry.fetched(&source, &bytes) {
-                Ok(snapshot) => snapshot,
+                Ok(snapshot) => {
+                    self.fetches.judged(&source, true);
+                    Ok(snapshot)
+                }
                 Err(why) => {
-                    tracing::error!(
-                        kind = source.kind(),
-                        source = source.address(),
-                        why,
-                        "what was fetched is no good"
-                    );
-                    None
+                    let (kind, shown) = (source.kind(), source.shown());
+                    tracing::error!(kind, source = shown, why, "what was fetched is no good");
+                    Err(self.fetches.judged(&source, false))
                 }
             },
-            Outcome::Failed(_) => None,
-            Outcome::TooOld => {
-                tracing::error!(
-                    kind = source.kind(),
-                    source = source.address(),
-                    "dropped: not fetched for too long"
-                );
-                registry.expired(&source)
+            Outcome::Failed(_) => Err(false),
+            Outcome::TooOld => Err(true),
+        };
+        let snapshot = match outcome {
+            Ok(snapshot) => snapshot,
+            Err(false) => None,
+            Err(true) => {
+                let dropped = registry.expired(&source);
+                if dropped.is_some() {
+                    tracing::error!(
+                        kind = source.kind(),
+                        source = source.shown(),
+                        "dropped: nothing good came for too long"
+                    );
+                }
+                dropped
             }
         };
         // Also when nothing changed: requests that wait for these keys learn that there are no others.
         let snapshot = snapshot.unwrap_or_else(|| registry.current());
         drop(registry);
+        self.fetches.applied(&source, snapshot.number);
         self.publish(snapshot);
     }
 
@@ -198,7 +206,10 @@ pub fn judge(
         reply_to,
     } = publication;
     let site = plan.sites.get(site as usize).map_or("", |site| &site.name);
-    let outcome = lock(registry).publish(site, &connector, hash, &document);
+    let mut registry = lock(registry);
+    let outcome = registry.publish(site, &connector, hash, &document);
+    let overruled = registry.overruled(site, &connector);
+    drop(registry);
     let (accepted, text) = match outcome {
         Ok(snapshot) => {
             tracing::info!(
@@ -211,7 +222,11 @@ pub fn judge(
             for shard in shards {
                 let _ = shard.send(Message::Snapshot);
             }
-            (true, String::new())
+            let note = overruled.unwrap_or_default();
+            if !note.is_empty() {
+                tracing::warn!(site, connector, note, "routes taken, settings not");
+            }
+            (true, note)
         }
         Err(why) => {
             tracing::error!(site, connector, reason = why, "settings refused");

@@ -65,9 +65,22 @@ pub fn plaintext<R: Verbs>(
             (false, Some(_)) => state.head_since = None,
             _ => {}
         }
-        if http.held() > PIPELINED {
-            read(state, Receive::Paused, ring);
+        let flowing = state.exchange.as_ref().is_none_or(|open| !open.paused);
+        match waiting(http) {
+            0 if flowing && state.reading == Receive::Paused => read(state, Receive::Small, ring),
+            held if held > PIPELINED => read(state, Receive::Paused, ring),
+            _ => {}
         }
+    }
+}
+
+/// Bytes of later requests inside the core. Those of a head or a trailer section that is not complete wait for more to
+/// come, so that the client must be read; they have limits of their own.
+fn waiting(http: &http1::Server) -> usize {
+    if http.in_head() || http.in_body() {
+        0
+    } else {
+        http.held()
     }
 }
 
@@ -225,7 +238,8 @@ fn enter(
         bearer,
         last_token: &mut state.last_token,
     };
-    let refused = match cx.judge.enter(snapshot, site, required, shown, cx.unix_now) {
+    let unix_now = cx.unix_now();
+    let refused = match cx.judge.enter(snapshot, site, required, shown, unix_now) {
         Ok(entry) => return Ok(entry),
         Err(refused) => refused,
     };

@@ -13,6 +13,7 @@ use crate::ring::{ListenOptions, Verbs};
 use crate::shard::fleet;
 use crate::shard::mesh::Sender;
 use crate::wire::relay::Incarnations;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
@@ -217,23 +218,28 @@ impl process::Source for Source {
             .refusals()
             .map(|(name, refused)| {
                 let help = "Settings that connectors published and the gateway refused.";
-                site(
-                    "tidegate_site_settings_refused_total",
-                    help,
-                    name,
-                    refused as f64,
-                )
+                site("tidegate_site_settings_refused", help, name, refused as f64)
             })
             .collect();
         drop(registry);
-        let lists = named().flat_map(|site| {
-            site.trust.revocation_lists().iter().map(|list| Gauge {
+        // A CA may have lists of several scopes: the first that runs out counts.
+        let mut ends_of_lists: BTreeMap<(&str, &str), i64> = BTreeMap::new();
+        for site in named() {
+            for list in site.trust.revocation_lists() {
+                let end = ends_of_lists
+                    .entry((&site.name, &list.issuer))
+                    .or_insert(i64::MAX);
+                *end = (*end).min(list.next_update());
+            }
+        }
+        let lists = ends_of_lists
+            .into_iter()
+            .map(|((site, issuer), end)| Gauge {
                 name: "tidegate_crl_next_update_seconds",
                 help: "When a revocation list in force is out of date, in seconds since 1970.",
-                labels: vec![("site", site.name.clone()), ("issuer", list.issuer.clone())],
-                value: list.next_update() as f64,
-            })
-        });
+                labels: vec![("site", site.to_owned()), ("issuer", issuer.to_owned())],
+                value: end as f64,
+            });
         let ends = self
             .ends
             .lock()

@@ -2,7 +2,7 @@
 
 use crate::control::snapshot::Snapshot;
 use crate::observe::metrics::ShardStats;
-use crate::ring::{Event, ListenerId, Receive, SocketId, Verbs};
+use crate::ring::{Event, ListenerId, SocketId, Verbs};
 use crate::shard::executor::Service;
 use crate::shard::mesh;
 use slab::Slab;
@@ -347,12 +347,6 @@ impl<R: Verbs> Service<R> for Gateway {
                 } = self;
                 if let Some(Client { http, state, .. }) = clients.get_mut(key) {
                     request::plaintext(http, state, &[], links, cx, ring);
-                    if state.phase == Phase::Open
-                        && state.reading == Receive::Paused
-                        && http.held() == 0
-                    {
-                        request::read(state, Receive::Small, ring);
-                    }
                 }
             }
             if let Some(key) = self.cx.dirty_clients.pop() {

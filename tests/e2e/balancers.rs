@@ -1,5 +1,6 @@
 //! Behind a balancer: whose connection it is, by its PROXY protocol v2 header.
 
+use crate::harness::lab::tidegate;
 use crate::harness::process::Process;
 use crate::harness::tls::config;
 use crate::harness::{Curl, Lab, Tls, ports, until};
@@ -295,4 +296,30 @@ fn haproxy_before_the_gateway() {
         || (headers(&lab, "local") > 0.0).then_some(()),
     );
     assert_eq!(headers(&lab, "bad"), 0.0);
+}
+
+#[test]
+fn a_reload_lists_a_balancer_and_takes_it_off() {
+    let lab = Lab::plan().listen("proxy_protocol_from = []").start();
+    let reload = |old: &str, new: &str| {
+        lab.rewrite("gateway.toml", "gateway.toml", &[(old, new)]);
+        let admin = format!("http://127.0.0.1:{}", lab.ports.gateway_admin);
+        let done = tidegate().args(["reload", "--admin", &admin]).output();
+        assert!(done.expect("tidegate reload").status.success());
+    };
+    let mut before = Tls::connect(&lab);
+    assert_eq!(before.get("/t/x").status, 200);
+    reload("proxy_protocol_from = []", LISTED);
+    until("headers are taken", Duration::from_secs(5), || {
+        try_behind(&lab, &header_of("203.0.113.7:1")).ok()
+    });
+    assert!(Tls::try_connect(&lab, &config(&lab, None)).is_err());
+    assert_eq!(before.get("/t/x").status, 200, "who is in stays in");
+    reload(LISTED, "proxy_protocol_from = []");
+    until(
+        "headers are no longer taken",
+        Duration::from_secs(5),
+        || Tls::try_connect(&lab, &config(&lab, None)).ok(),
+    );
+    assert!(try_behind(&lab, &local()).is_err());
 }

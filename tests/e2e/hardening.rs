@@ -3,7 +3,7 @@
 
 use crate::harness::upstream::What;
 use crate::harness::{Lab, Tls};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const HOST: &str = "Host: localhost\r\n";
 
@@ -136,6 +136,43 @@ fn a_body_that_cannot_be_read_is_refused_and_never_completed() {
         "the upstream took these for whole: {received:?}"
     );
     assert_eq!(Tls::connect(&lab).get("/t/after").status, 200);
+}
+
+/// Heads and trailers far larger than a TLS record, in one piece and in several: complete ones are answered, and those
+/// over the limit at once, not by a time-out.
+#[test]
+fn large_heads_and_trailers_are_read_to_their_end() {
+    let lab = Lab::start();
+    let mut client = Tls::connect(&lab);
+    let field = |length: usize| format!("X-Long: {}\r\n", "v".repeat(length));
+    let began = Instant::now();
+    for length in [7_000, 9_000, 17_000, 40_000, 60_000] {
+        let request = format!("GET /t/x HTTP/1.1\r\n{HOST}{}\r\n", field(length));
+        client.send(&request);
+        assert_eq!(client.answer().status, 200, "{length}");
+        // Behind another request, so that its begin waits.
+        let both = format!("GET /t/y HTTP/1.1\r\n{HOST}\r\n{request}");
+        let (first, second) = both.split_at(both.len() - 100);
+        client.send(first);
+        client.send(second);
+        assert_eq!(client.answer().text(), "/t/y", "{length}");
+        assert_eq!(client.answer().text(), "/t/x", "{length}");
+    }
+    for length in [7_000, 9_000, 15_000] {
+        let head = format!("POST /t/echo HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\n\r\n");
+        let body = format!("2\r\nab\r\n0\r\n{}", field(length));
+        client.send(format!("{head}{body}"));
+        client.send("X-Last: 1\r\n\r\n");
+        let answer = client.answer();
+        assert_eq!((answer.status, answer.text().as_str()), (200, "ab"));
+        assert_eq!(answer.trailer("X-Last"), Some("1"), "{length}");
+    }
+    for length in [66_000, 200_000] {
+        let mut client = Tls::connect(&lab);
+        client.send(format!("GET /t/x HTTP/1.1\r\n{HOST}{}\r\n", field(length)));
+        client.answer().assert_problem(431, "head_too_large");
+    }
+    assert!(began.elapsed() < Duration::from_secs(5));
 }
 
 #[test]

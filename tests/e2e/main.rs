@@ -1,5 +1,5 @@
-//! End to end, from outside: the real binary as gateway and connector, with curl, openssl and nginx as the world around
-//! it. What is asserted is what a user sees; nothing here calls into the library.
+//! End to end, from outside: the real binary as gateway and connector, with curl, openssl, nginx and an OpenID provider
+//! (Node) as the world around it. What is asserted is what a user sees; nothing here calls into the library.
 //!
 //! Each test builds a [`harness::Lab`] of its own (PKI, config files, processes, upstream) on free ports and in a
 //! folder of its own. Labs run side by side, except those that measure time, CPU or memory: they run alone. On failure
@@ -19,6 +19,7 @@ mod harness;
 mod aborts;
 mod admission;
 mod balancers;
+mod certificates;
 mod check;
 mod connectors;
 mod curl;
@@ -31,12 +32,16 @@ mod instances;
 mod ipv6;
 mod losses;
 mod observe;
+mod oidc;
 mod openssl;
 mod paths;
 mod preset;
 mod reload;
 mod restarts;
+mod revocation;
 mod sizes;
+mod tokens;
+mod topologies;
 mod turns;
 mod upstream_health;
 mod upstream_tls;

@@ -1,28 +1,14 @@
 //! Settings read again while everything runs: SIGHUP, `tidegate reload`, right files and wrong ones.
 
-use crate::harness::lab::{self, tidegate};
+use crate::harness::lab::{self, reload};
 use crate::harness::{Curl, Lab, Tls, tls, until};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// `tidegate reload` on an admin port: whether it worked, and what it said.
-fn reload(port: u16) -> (bool, String) {
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = tidegate()
-        .args(["reload", "--admin", &format!("http://127.0.0.1:{port}")])
-        .output()
-        .expect("tidegate reload");
-    let text = String::from_utf8_lossy(&stdout).into_owned() + &String::from_utf8_lossy(&stderr);
-    (status.success(), text)
-}
 
 fn change(lab: &Lab, file: &str, changes: &[(&str, &str)]) {
     lab.rewrite(file, file, changes);

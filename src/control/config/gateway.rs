@@ -6,6 +6,7 @@ use super::reader::{At, Section, Wrong};
 use super::sites::{self, check_host, covers};
 use super::{AccessLog, GatewayConfig, Limits, TlsFiles};
 use crate::control::certificates::facts::Facts;
+use crate::control::certificates::pem;
 use crate::control::certificates::tickets::SharedTicketer;
 use crate::control::fetch;
 use ipnet::IpNet;
@@ -85,10 +86,23 @@ fn read_fetch(section: &Section<'_>) -> fetch::Plan {
     };
     let ca = section.text("ca").filter(|at| !at.value.is_empty());
     let ca = ca.and_then(|_| files::roots(section, "ca", "the CA of issuers inside the company"));
+    let cas = ca
+        .and_then(|file| pem::certificates(&file).ok())
+        .unwrap_or_default();
+    let hosts = section.texts("hosts").unwrap_or_default();
+    for host in &hosts {
+        check_host(section.source(), host, false);
+    }
     fetch::Plan {
         keys_every: seconds("keys_seconds", default.keys_every),
         lists_every: seconds("crl_seconds", default.lists_every),
-        http: fetch::Options { ca },
+        http: fetch::Options {
+            cas: cas.iter().map(|der| der.to_vec()).collect(),
+            hosts: hosts
+                .iter()
+                .map(|host| host.value.to_ascii_lowercase())
+                .collect(),
+        },
     }
 }
 

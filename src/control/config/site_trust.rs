@@ -68,7 +68,7 @@ fn read_list(
         .and_then(|bytes| list_to_publish(&file, &bytes, cas));
     match read {
         Ok(list) => {
-            if list.next_update <= unix_now() {
+            if list.list.next_update() <= unix_now() {
                 let text = format!("{} is out of date", file.display());
                 source.warn(
                     item.line,
@@ -94,8 +94,7 @@ pub fn read_list_file(file: &Path) -> Result<Vec<u8>, String> {
 pub struct ListToPublish {
     /// Base64 of the DER.
     pub text: String,
-    /// Unix seconds.
-    pub next_update: i64,
+    pub list: RevocationList,
 }
 
 /// Judges what a list's file holds, whenever it is read: a list that can be used, small enough, signed by one of these
@@ -132,10 +131,7 @@ pub fn list_to_publish(
             "add the CA's certificate to client_ca, an intermediate's too",
         ));
     }
-    Ok(ListToPublish {
-        text,
-        next_update: list.next_update(),
-    })
+    Ok(ListToPublish { text, list })
 }
 
 /// `[[site.oidc]]`, and `tokens = ["site-tokens.jwks"]`: the site's own.

@@ -1,11 +1,10 @@
 //! One fetch: a bounded GET, and for an issuer its discovery document first (OpenID Connect Discovery 1.0 §4).
 
-use crate::control::certificates::pem;
+use super::places;
 use crate::control::settings::{MAX_KEY_SET_BYTES, TENANT_MARK, check_key_url, without_query};
 use crate::control::snapshot::{MAX_LIST_BYTES, Source};
 use serde::Deserialize;
 use std::error::Error;
-use std::path::PathBuf;
 use std::time::Duration;
 
 const CONNECT: Duration = Duration::from_secs(5);
@@ -16,28 +15,39 @@ const WELL_KNOWN: &str = "/.well-known/openid-configuration";
 /// Where an issuer of many tenants has its own discovery document.
 const ANY_TENANT: &str = "common";
 
-/// Whom to trust when fetching: the system's CAs, and these.
+/// Whom to trust when fetching, and where fetches may go.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Options {
-    pub ca: Option<PathBuf>,
+    /// CAs beside the system's, DER. Their bytes, since a renewed file is another one.
+    pub cas: Vec<Vec<u8>>,
+    /// Hosts that may be asked, `*.example.com` for those of a domain; empty: any.
+    pub hosts: Vec<String>,
 }
 
 /// The HTTP client, made anew when its options change.
 #[derive(Default)]
-pub struct Client {
-    made: Option<(Options, Result<reqwest::Client, String>)>,
+pub struct Clients {
+    made: Option<Client>,
 }
 
-impl Client {
-    pub fn with(&mut self, options: &Options) -> Result<reqwest::Client, String> {
-        match &self.made {
-            Some((known, Ok(client))) if known == options => Ok(client.clone()),
-            _ => {
-                let client = build(options);
-                self.made = Some((options.clone(), client.clone()));
-                client
-            }
+/// What fetches, by one set of options.
+#[derive(Clone)]
+pub struct Client {
+    options: Options,
+    http: reqwest::Client,
+}
+
+impl Clients {
+    pub fn with(&mut self, options: &Options) -> Result<Client, String> {
+        if let Some(client) = self.made.as_ref().filter(|made| made.options == *options) {
+            return Ok(client.clone());
         }
+        let client = Client {
+            options: options.clone(),
+            http: build(options)?,
+        };
+        self.made = Some(client.clone());
+        Ok(client)
     }
 }
 
@@ -49,15 +59,13 @@ fn build(options: &Options) -> Result<reqwest::Client, String> {
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT)
             .timeout(TOTAL)
+            .dns_resolver(places::Public)
     };
-    let mut own = Vec::new();
-    if let Some(file) = &options.ca {
-        for certificate in pem::certificates(file).map_err(|wrong| wrong.text)? {
-            let certificate = reqwest::Certificate::from_der(&certificate)
-                .map_err(|error| format!("{}: {}", file.display(), explain(&error)))?;
-            own.push(certificate);
-        }
-    }
+    let own = options.cas.iter().map(|der| {
+        reqwest::Certificate::from_der(der)
+            .map_err(|error| format!("[fetch] ca: {}", explain(&error)))
+    });
+    let own = own.collect::<Result<Vec<_>, _>>()?;
     // A host without a store of CAs still fetches by the given ones, and from its own loopback.
     builder()
         .tls_certs_merge(own.clone())
@@ -67,16 +75,16 @@ fn build(options: &Options) -> Result<reqwest::Client, String> {
 }
 
 /// The bytes of a key set or list; the error is one line that names what was asked for.
-pub async fn fetch(client: &reqwest::Client, source: &Source) -> Result<Vec<u8>, String> {
+pub async fn fetch(client: &Client, source: &Source) -> Result<Vec<u8>, String> {
     match source {
-        Source::KeySet(url) => get(client, url, MAX_KEY_SET_BYTES).await,
-        Source::RevocationList(url) => get(client, url, MAX_LIST_BYTES).await,
+        Source::KeySet(url) => client.get(url, MAX_KEY_SET_BYTES).await,
+        Source::RevocationList(url) => client.get(url, MAX_LIST_BYTES).await,
         Source::Discovery(issuer) => {
             let address = discovery_address(issuer);
-            let document = get(client, &address, MAX_DISCOVERY_BYTES).await?;
+            let document = client.get(&address, MAX_DISCOVERY_BYTES).await?;
             let keys = keys_of(&document, issuer)
                 .map_err(|why| format!("{}: {why}", without_query(&address)))?;
-            get(client, &keys, MAX_KEY_SET_BYTES).await
+            client.get(&keys, MAX_KEY_SET_BYTES).await
         }
     }
 }
@@ -106,37 +114,43 @@ fn keys_of(document: &[u8], issuer: &str) -> Result<String, String> {
     Ok(found.jwks_uri)
 }
 
-async fn get(client: &reqwest::Client, url: &str, limit: usize) -> Result<Vec<u8>, String> {
-    let wrong = |why: String| format!("{}: {why}", without_query(url));
-    let mut answer = client
+impl Client {
+    async fn get(&self, url: &str, limit: usize) -> Result<Vec<u8>, String> {
+        let shown = without_query(url);
+        let fetched = match places::check(url, &self.options.hosts) {
+            Ok(()) => get(&self.http, url, limit).await,
+            Err(why) => Err(why),
+        };
+        fetched.map_err(|why| format!("{shown}: {why}"))
+    }
+}
+
+async fn get(http: &reqwest::Client, url: &str, limit: usize) -> Result<Vec<u8>, String> {
+    let mut answer = http
         .get(url)
         .send()
         .await
-        .map_err(|error| wrong(explain(&error)))?;
+        .map_err(|error| explain(&error))?;
     let status = answer.status();
     if status.is_redirection() {
-        return Err(wrong(format!(
+        return Err(format!(
             "answers {status}: name the address that it leads to"
-        )));
+        ));
     }
     if status.as_u16() != 200 {
-        return Err(wrong(format!("answers {status}")));
+        return Err(format!("answers {status}"));
     }
     let mut body = Vec::new();
-    while let Some(chunk) = answer
-        .chunk()
-        .await
-        .map_err(|error| wrong(explain(&error)))?
-    {
+    while let Some(chunk) = answer.chunk().await.map_err(|error| explain(&error))? {
         if body.len() + chunk.len() > limit {
-            return Err(wrong(format!("answers with over {} KiB", limit >> 10)));
+            return Err(format!("answers with over {} KiB", limit >> 10));
         }
         body.extend_from_slice(&chunk);
     }
     Ok(body)
 }
 
-/// An error with its causes; the address, which the caller names, at most without its query.
+/// An error with its causes; without the address, which the caller names.
 pub fn explain(error: &reqwest::Error) -> String {
     let mut text = String::new();
     let mut cause = error.source();

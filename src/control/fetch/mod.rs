@@ -10,18 +10,20 @@
 //!                     control thread ─▶ registry ─▶ snapshot
 //! ```
 //!
-//! Invariants: an address has one fetch under way at most; it is fetched every few minutes, after a failure with
-//! back-off, and on demand once in [`ASK_INTERVAL`] at most, whatever clients send. What could not be fetched again is
-//! used on for [`BELIEVED`], and its age is a metric. Nothing of an answer but its parsed content is kept or told.
+//! Invariants: an address has one fetch under way at most, from its begin until the control thread has applied it; it is
+//! fetched every few minutes, after a failure with back-off, and on demand once in [`ASK_INTERVAL`] at most, whatever
+//! clients send. What could not be fetched again is used on for [`BELIEVED`], and its age is a metric. Nothing of an
+//! answer but its parsed content is kept or told.
 
 mod http;
+mod places;
 
 pub use http::{Options, explain};
 
 use crate::control::certificates::expiry::unix_now;
 use crate::control::snapshot::Source;
 use crate::observe::metrics::Gauge;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -31,8 +33,9 @@ use tokio::task::JoinSet;
 pub const ASK_INTERVAL: Duration = Duration::from_secs(10);
 /// How long keys and lists are used that could not be fetched again.
 pub const BELIEVED: Duration = Duration::from_secs(24 * 3600);
-/// Fetches at once.
+/// Fetches at once, and of one site's addresses: one site's slow servers hold up nobody else's.
 const MAX_RUNNING: usize = 8;
+const MAX_RUNNING_OF_A_SITE: usize = 2;
 const RETRY_BASE: Duration = Duration::from_secs(1);
 const RETRY_CAP: Duration = Duration::from_secs(60);
 
@@ -80,8 +83,13 @@ struct Table {
 
 #[derive(Debug)]
 struct Job {
+    /// The first site that wants it.
+    site: usize,
     due: Instant,
+    /// Until what it brought is in a snapshot.
     running: bool,
+    /// Number of the snapshot that holds what came last.
+    applied: u64,
     asked: Option<Instant>,
     failures: u32,
     failures_total: u64,
@@ -119,19 +127,30 @@ impl Fetches {
         }
     }
 
-    /// What is wanted from now on; new addresses are fetched at once.
-    pub fn want(&self, sources: &[Source]) {
+    /// What is wanted from now on, each with a site that wants it; new addresses are fetched at once.
+    pub fn want(&self, sources: &[(Source, usize)]) {
         let now = Instant::now();
         let mut table = self.lock();
-        table.jobs.retain(|source, _| sources.contains(source));
-        for source in sources {
-            table
+        table
+            .jobs
+            .retain(|known, _| sources.iter().any(|(source, _)| source == known));
+        for (source, site) in sources {
+            let job = table
                 .jobs
                 .entry(source.clone())
                 .or_insert_with(|| Job::new(now));
+            job.site = *site;
         }
         drop(table);
         self.changed.notify_one();
+    }
+
+    /// Whether what was fetched is good: known once it was read. One that is not counts as a failure, however the server
+    /// answered. True when what is there has become too old to be believed.
+    pub fn judged(&self, source: &Source, good: bool) -> bool {
+        let too_old = self.ended(source, good, Instant::now());
+        self.changed.notify_one();
+        too_old
     }
 
     /// New settings of the process; all addresses are fetched again by them.
@@ -144,15 +163,16 @@ impl Fetches {
         self.changed.notify_one();
     }
 
-    /// Asks for a fetch out of turn. True while one is under way or about to be; false when it is too soon for another,
-    /// or nobody wants the address.
-    pub fn ask(&self, source: &Source) -> bool {
+    /// Asks for a fetch out of turn, for somebody who looks at snapshot number `seen`. True while one is under way or
+    /// about to be, or when a newer snapshot has what came; false when it is too soon for another, or nobody wants the
+    /// address.
+    pub fn ask(&self, source: &Source, seen: u64) -> bool {
         let now = Instant::now();
         let mut table = self.lock();
         let Some(job) = table.jobs.get_mut(source) else {
             return false;
         };
-        if job.running || job.due <= now {
+        if job.running || job.due <= now || job.applied > seen {
             return true;
         }
         if job
@@ -168,52 +188,80 @@ impl Fetches {
         true
     }
 
-    /// Age and failures of each address. Addresses that differ in their queries alone, which are not shown, are one: the
-    /// oldest age, all failures.
+    /// What was delivered of an address is in this snapshot, or changed nothing and it is the current one. To be called
+    /// before the snapshot is published: who asks in between waits for it.
+    pub fn applied(&self, source: &Source, snapshot: u64) {
+        let mut table = self.lock();
+        if let Some(job) = table.jobs.get_mut(source) {
+            (job.running, job.applied) = (false, snapshot);
+        }
+        drop(table);
+        self.changed.notify_one();
+    }
+
+    /// Age and failures of each address.
     pub fn gauges(&self) -> Vec<Gauge> {
         let now = unix_now();
         let table = self.lock();
-        let mut shown: BTreeMap<(&str, &str), (f64, u64)> = BTreeMap::new();
-        for (source, job) in &table.jobs {
-            let age = job
-                .came
-                .map_or(f64::INFINITY, |(_, came)| (now - came) as f64);
-            let of = shown.entry((source.kind(), source.address())).or_default();
-            *of = (of.0.max(age), of.1 + job.failures_total);
-        }
-        let gauge = |name, help, (kind, source): (&str, &str), value| Gauge {
-            name,
-            help,
-            labels: vec![("kind", kind.to_owned()), ("source", source.to_owned())],
-            value,
+        let jobs = table.jobs.iter();
+        let mut seen: Vec<_> = jobs
+            .map(|(source, job)| (source.clone(), job.came, job.failures_total))
+            .collect();
+        drop(table);
+        seen.sort_by(|a, b| a.0.cmp(&b.0));
+        let labels = |source: &Source| {
+            vec![
+                ("kind", source.kind().to_owned()),
+                ("source", source.shown().to_owned()),
+            ]
         };
-        let age = "Since keys or a revocation list were last fetched; +Inf: never.";
-        let failures = "Fetches that failed since the address was first wanted.";
-        let ages = shown
-            .iter()
-            .map(|(of, value)| gauge("tidegate_fetch_age_seconds", age, *of, value.0));
-        let failed = shown
-            .iter()
-            .map(|(of, value)| gauge("tidegate_fetch_failures", failures, *of, value.1 as f64));
-        ages.chain(failed).collect()
+        let age = |(source, came, _): &(Source, Option<(Instant, i64)>, u64)| Gauge {
+            name: "tidegate_fetch_age_seconds",
+            help: "Since keys or a revocation list were last fetched; +Inf: never.",
+            labels: labels(source),
+            value: came.map_or(f64::INFINITY, |(_, came)| (now - came) as f64),
+        };
+        let failures = |(source, _, failures): &(Source, Option<(Instant, i64)>, u64)| Gauge {
+            name: "tidegate_fetch_failures",
+            help: "Fetches that failed, or brought nothing good, since the address was first wanted.",
+            labels: labels(source),
+            value: *failures as f64,
+        };
+        // Two addresses that differ in their query alone are one series: the first stands for both.
+        seen.dedup_by(|a, b| (a.0.kind(), a.0.shown()) == (b.0.kind(), b.0.shown()));
+        seen.iter()
+            .map(age)
+            .chain(seen.iter().map(failures))
+            .collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes out what is due, up to `room`.
+    /// Takes out what is due, the longest due first, up to `room`.
     fn take_due(&self, room: usize, now: Instant) -> (Vec<Source>, Options, Option<Instant>) {
         let mut table = self.lock();
-        let mut due: Vec<Source> = Vec::new();
-        let mut next = None;
-        for (source, job) in &mut table.jobs {
-            if job.running {
-                continue;
-            }
+        let mut running: HashMap<usize, usize> = HashMap::new();
+        for job in table.jobs.values().filter(|job| job.running) {
+            *running.entry(job.site).or_default() += 1;
+        }
+        let mut waiting: Vec<_> = table
+            .jobs
+            .iter_mut()
+            .filter(|(_, job)| !job.running)
+            .collect();
+        waiting.sort_by_key(|(_, job)| job.due);
+        let (mut due, mut next) = (Vec::new(), None);
+        for (source, job) in waiting {
             if job.due > now {
-                next = Some(next.map_or(job.due, |next: Instant| next.min(job.due)));
-            } else if due.len() < room {
+                next = Some(job.due);
+                break;
+            }
+            let of_site = running.entry(job.site).or_default();
+            // What finds no room is taken when one that runs has ended.
+            if due.len() < room && *of_site < MAX_RUNNING_OF_A_SITE {
+                *of_site += 1;
                 job.running = true;
                 due.push(source.clone());
             }
@@ -221,21 +269,24 @@ impl Fetches {
         (due, table.plan.http.clone(), next)
     }
 
-    /// Notes how a fetch ended, and when the next one is due. True when what is there has become too old.
-    fn finish(&self, source: &Source, good: bool, now: Instant) -> bool {
+    /// An answer came, to be judged, and then [`applied`](Self::applied).
+    fn answered(&self, source: &Source, now: Instant) {
         let mut table = self.lock();
-        let every = match source {
-            Source::RevocationList(_) => table.plan.lists_every,
-            Source::Discovery(_) | Source::KeySet(_) => table.plan.keys_every,
-        };
+        let every = table.every(source);
+        if let Some(job) = table.jobs.get_mut(source) {
+            // Spread, so that many gateways do not come to an issuer at once.
+            job.due = now + every.mul_f64(0.9 + 0.2 * fastrand::f64());
+        }
+    }
+
+    /// Notes how a fetch ended. True when what is there has become too old.
+    fn ended(&self, source: &Source, good: bool, now: Instant) -> bool {
+        let mut table = self.lock();
         let Some(job) = table.jobs.get_mut(source) else {
             return false;
         };
-        job.running = false;
         if good {
             (job.failures, job.came) = (0, Some((now, unix_now())));
-            // Spread, so that many gateways do not come to an issuer at once.
-            job.due = now + every.mul_f64(0.9 + 0.2 * fastrand::f64());
             return false;
         }
         let wait = (RETRY_BASE * (1 << job.failures.min(8))).min(RETRY_CAP);
@@ -247,11 +298,22 @@ impl Fetches {
     }
 }
 
+impl Table {
+    fn every(&self, source: &Source) -> Duration {
+        match source {
+            Source::RevocationList(_) => self.plan.lists_every,
+            Source::Discovery(_) | Source::KeySet(_) => self.plan.keys_every,
+        }
+    }
+}
+
 impl Job {
     fn new(now: Instant) -> Self {
         Self {
+            site: 0,
             due: now,
             running: false,
+            applied: 0,
             asked: None,
             failures: 0,
             failures_total: 0,
@@ -262,20 +324,16 @@ impl Job {
 }
 
 async fn run(fetches: Arc<Fetches>, deliver: impl Fn(Fetched)) {
-    let mut running: JoinSet<(Source, Result<Vec<u8>, String>)> = JoinSet::new();
-    let mut client = http::Client::default();
+    let mut running: JoinSet<Result<Vec<u8>, String>> = JoinSet::new();
+    let mut sources: HashMap<tokio::task::Id, Source> = HashMap::new();
+    let mut client = http::Clients::default();
     loop {
         let room = MAX_RUNNING.saturating_sub(running.len());
         let (due, options, next) = fetches.take_due(room, Instant::now());
         for source in due {
-            let client = client.with(&options);
-            running.spawn(async move {
-                let fetched = match client {
-                    Ok(client) => http::fetch(&client, &source).await,
-                    Err(why) => Err(why),
-                };
-                (source, fetched)
-            });
+            let (client, wanted) = (client.with(&options), source.clone());
+            let task = running.spawn(async move { http::fetch(&client?, &wanted).await });
+            sources.insert(task.id(), source);
         }
         let sleep = async {
             match next {
@@ -286,14 +344,24 @@ async fn run(fetches: Arc<Fetches>, deliver: impl Fn(Fetched)) {
         tokio::select! {
             () = fetches.changed.notified() => {}
             () = sleep => {}
-            Some(joined) = running.join_next() => {
-                let Ok((source, fetched)) = joined else { continue };
-                let too_old = fetches.finish(&source, fetched.is_ok(), Instant::now());
+            Some(joined) = running.join_next_with_id() => {
+                let (id, fetched) = match joined {
+                    Ok((id, fetched)) => (id, fetched),
+                    Err(error) => (error.id(), Err("the fetch broke off".to_owned())),
+                };
+                let Some(source) = sources.remove(&id) else { continue };
                 let outcome = match fetched {
-                    Ok(bytes) => Outcome::Bytes(bytes),
+                    Ok(bytes) => {
+                        fetches.answered(&source, Instant::now());
+                        Outcome::Bytes(bytes)
+                    }
                     Err(why) => {
-                        tracing::warn!(kind = source.kind(), source = source.address(), why, "cannot fetch");
-                        if too_old { Outcome::TooOld } else { Outcome::Failed(why) }
+                        tracing::warn!(kind = source.kind(), source = source.shown(), why, "cannot fetch");
+                        if fetches.ended(&source, false, Instant::now()) {
+                            Outcome::TooOld
+                        } else {
+                            Outcome::Failed(why)
+                        }
                     }
                 };
                 deliver(Fetched { source, outcome });

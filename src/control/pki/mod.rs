@@ -100,11 +100,14 @@ pub struct Client {
 #[derive(Debug, Clone, Args)]
 pub struct Revoke {
     /// The client: NAME.pem in the folder
-    #[arg(required_unless_present = "serial")]
+    #[arg(required_unless_present_any = ["serial", "renew"])]
     pub name: Option<String>,
     /// A serial number in hex, when the certificate's file is gone
     #[arg(long, value_name = "HEX", conflicts_with = "name")]
     pub serial: Option<String>,
+    /// Make the list anew, with a later end; the first one may be empty
+    #[arg(long)]
+    pub renew: bool,
     /// Folder of the certificates and keys
     #[arg(long, value_name = "DIR")]
     pub dir: PathBuf,

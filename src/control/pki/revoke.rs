@@ -29,10 +29,11 @@ pub struct Revoked {
 pub fn run(args: &Revoke, out: &mut dyn Write) -> Result<(), String> {
     let serial = match (&args.serial, &args.name) {
         (Some(serial), _) => {
-            serial_key(serial).ok_or(format!("{serial:?} is not a serial number in hex"))?
+            Some(serial_key(serial).ok_or(format!("{serial:?} is not a serial number in hex"))?)
         }
-        (None, Some(name)) => serial_of(&args.dir, name)?,
-        (None, None) => return Err("name a client, or give --serial".into()),
+        (None, Some(name)) => Some(serial_of(&args.dir, name)?),
+        (None, None) if args.renew => None,
+        (None, None) => return Err("name a client, or give --serial or --renew".into()),
     };
     let authority = Authority::open(&args.dir, CLIENTS_CA)?;
     let file = args.dir.join(CRL);
@@ -41,27 +42,50 @@ pub fn run(args: &Revoke, out: &mut dyn Write) -> Result<(), String> {
     } else {
         Revoked::default()
     };
-    if list
-        .entries
-        .iter()
-        .any(|(known, _)| serial_key(known).as_deref() == Some(&serial))
-    {
-        return print(out, format!("serial {serial} is revoked already"));
+    if let Some(serial) = serial {
+        let known = list
+            .entries
+            .iter()
+            .any(|(known, _)| serial_key(known).as_deref() == Some(&serial));
+        if known && !args.renew {
+            return print(out, format!("serial {serial} is revoked already"));
+        }
+        if !known {
+            let now = OffsetDateTime::now_utc().unix_timestamp();
+            list.entries.push((serial, now));
+        }
     }
     list.number += 1;
-    list.entries
-        .push((serial.clone(), OffsetDateTime::now_utc().unix_timestamp()));
     write(&file, &list, &authority)?;
     print(out, file.display().to_string())?;
+    tell(&list, out)
+}
+
+/// What to do with the list.
+fn tell(list: &Revoked, out: &mut dyn Write) -> Result<(), String> {
+    let (number, count, days) = (list.number, list.entries.len(), NEXT_UPDATE.whole_days());
+    print(
+        out,
+        format!("list {number}: {count} revoked; good for {days} days, then `pki revoke --renew`"),
+    )?;
+    print(
+        out,
+        format!(
+            "in connector.toml, [site], once: crl = [\"{CRL}\"]; the connector notices a newer file by itself"
+        ),
+    )?;
     let serials: Vec<_> = list
         .entries
         .iter()
         .map(|(serial, _)| format!("{serial:?}"))
         .collect();
+    if serials.is_empty() {
+        return Ok(());
+    }
     print(
         out,
         format!(
-            "in connector.toml, [site], with a higher revision: deny = {{ serials = [{}] }}",
+            "or without the list, with a higher revision: deny = {{ serials = [{}] }}",
             serials.join(", ")
         ),
     )

@@ -265,6 +265,22 @@ fn server_names_are_as_given() {
 }
 
 #[test]
+fn a_list_is_made_anew_before_it_ends_and_may_be_empty() {
+    let folder = Folder::new();
+    whole(&folder);
+    let line = pki(&folder, "revoke --renew --dir DIR").unwrap();
+    assert!(line.contains("crl = [\"clients.crl\"]"), "{line}");
+    let list = revoke::read(&folder.file(revoke::CRL)).unwrap();
+    assert_eq!((list.number, list.entries.len()), (1, 0));
+    pki(&folder, "revoke pc-1.corp.example --dir DIR").unwrap();
+    pki(&folder, "revoke pc-1.corp.example --renew --dir DIR").unwrap();
+    pki(&folder, "revoke --renew --dir DIR").unwrap();
+    let list = revoke::read(&folder.file(revoke::CRL)).unwrap();
+    assert_eq!((list.number, list.entries.len()), (4, 1));
+    assert!(pki(&folder, "revoke --dir DIR").is_err());
+}
+
+#[test]
 fn revoking_adds_to_the_list_once() {
     let folder = Folder::new();
     whole(&folder);

@@ -28,25 +28,44 @@ pub enum Proof {
         serial: String,
         /// Hex SHA-256 of the leaf.
         hash: String,
-        /// DER of the issuer's name, and the serial's bytes: as revocation lists name them.
-        issuer_der: Vec<u8>,
-        serial_der: Vec<u8>,
+        /// Issuer and serial of each certificate of the path, the leaf's first: as revocation lists name them.
+        path: Vec<IssuerAndSerial>,
+        /// SHA-256 of the name and key of the CA at its end.
+        anchor: [u8; 32],
     },
     Token {
         /// `jti`, or what the issuer puts in its place.
         id: Option<String>,
+        /// What begins the client id: kind and name of the issuer.
+        issuer: String,
     },
+}
+
+/// DER of an issuer's name, and the bytes of a serial number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IssuerAndSerial {
+    pub issuer: Vec<u8>,
+    pub serial: Vec<u8>,
 }
 
 impl ClientIdentity {
     pub fn of_token(token: TokenIdentity) -> Self {
+        let issuer = token
+            .client_id
+            .split('/')
+            .next()
+            .unwrap_or_default()
+            .to_owned();
         Self {
             client_id: token.client_id,
             device: token.device,
             user: token.user,
             tenant: token.tenant,
             not_after: token.not_after,
-            proof: Proof::Token { id: token.token_id },
+            proof: Proof::Token {
+                id: token.token_id,
+                issuer,
+            },
         }
     }
 
@@ -74,7 +93,7 @@ impl ClientIdentity {
 
     pub fn token_id(&self) -> Option<&str> {
         match &self.proof {
-            Proof::Token { id } => id.as_deref(),
+            Proof::Token { id, .. } => id.as_deref(),
             Proof::Certificate { .. } => None,
         }
     }

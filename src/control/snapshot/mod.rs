@@ -8,7 +8,9 @@
 //! document reaches its own site and no other.
 
 mod deny;
+mod hosts;
 mod identity;
+mod overlap;
 mod registry;
 mod revocation;
 mod routes;
@@ -16,8 +18,9 @@ mod stock;
 mod trust;
 
 pub use deny::DenyLists;
+pub use hosts::HostTable;
 pub use identity::{ClientIdentity, MAX_CLIENT_ID_BYTES, Proof};
-pub use registry::{ConnectorIds, HostTable, Registry};
+pub use registry::{ConnectorIds, Registry};
 pub use revocation::{MAX_LIST_BYTES, RevocationList, RevocationLists};
 pub use routes::{PathTable, RouteTable};
 pub use stock::{Source, Stock};

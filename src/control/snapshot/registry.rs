@@ -1,6 +1,7 @@
 //! The control side's store of documents: takes publications, makes snapshots.
 
-use super::{RevocationList, Route, RouteTable, Site, Snapshot, Source, Stock, Trust};
+use super::overlap::RoutesByPath;
+use super::{HostTable, RevocationList, Route, RouteTable, Site, Snapshot, Source, Stock, Trust};
 use crate::control::config::SiteConfig;
 use crate::control::settings::{PublishedRoute, SiteDocument, SiteSettings, check_name, sha256};
 use std::collections::{BTreeMap, HashMap};
@@ -10,46 +11,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub const MAX_CONNECTORS_OF_A_SITE: usize = 256;
 /// Ids interned for the process's life: a fence against certificates that vary their CN.
 pub const MAX_CONNECTOR_IDS: usize = 65_536;
+/// Bytes of the revocation lists that are fetched for one site.
+pub const MAX_LISTS_OF_A_SITE: usize = 64 << 20;
 /// Routes of one site, all connectors together.
 pub const MAX_ROUTES_OF_A_SITE: usize = 8192;
-
-/// Host names to sites, fixed for the life of a config.
-#[derive(Debug, Default)]
-pub struct HostTable {
-    exact: HashMap<Box<str>, usize>,
-    /// Under `example.com` for `*.example.com`.
-    wildcard: HashMap<Box<str>, usize>,
-    any: Option<usize>,
-}
-
-impl HostTable {
-    fn new(sites: &[SiteConfig]) -> Self {
-        let mut table = Self::default();
-        for (index, site) in sites.iter().enumerate() {
-            for host in &site.hosts {
-                let host = host.to_ascii_lowercase();
-                if host == "*" {
-                    table.any.get_or_insert(index);
-                } else if let Some(parent) = host.strip_prefix("*.") {
-                    table.wildcard.entry(parent.into()).or_insert(index);
-                } else {
-                    table.exact.entry(host.into()).or_insert(index);
-                }
-            }
-        }
-        table
-    }
-
-    /// Exact names first, then `*.parent` (one label), then `*`. A trailing dot is ignored.
-    pub fn find(&self, host: &str) -> Option<usize> {
-        let host = host.strip_suffix('.').unwrap_or(host);
-        let parent = || {
-            host.split_once('.')
-                .and_then(|(_, parent)| self.wildcard.get(parent))
-        };
-        self.exact.get(host).or_else(parent).copied().or(self.any)
-    }
-}
 
 /// One per gateway process, on the control thread.
 #[derive(Debug)]
@@ -97,7 +62,7 @@ struct SiteState {
 /// The settings in force.
 #[derive(Debug)]
 struct Settings {
-    published: SiteSettings,
+    published: Arc<SiteSettings>,
     hash: [u8; 32],
     /// Who brought them, for alarms.
     from: String,
@@ -109,6 +74,8 @@ struct Document {
     hash: [u8; 32],
     connector: u32,
     routes: Vec<PublishedRoute>,
+    /// In force or not: they are, should those of a higher revision go with their connector.
+    settings: Arc<SiteSettings>,
     /// Revocation lists that stand in it.
     lists: Vec<Arc<RevocationList>>,
 }
@@ -185,6 +152,20 @@ impl Registry {
         outcome
     }
 
+    /// That other settings than this connector's are in force, where that is so: it was accepted, and should know.
+    pub fn overruled(&self, site: &str, connector: &str) -> Option<String> {
+        let state = self.sites.get(self.site_index(site)?)?;
+        let (known, own) = (state.settings.as_ref()?, state.documents.get(connector)?);
+        let (known_revision, own_revision) = (known.published.revision, own.settings.revision);
+        (own_revision < known_revision).then(|| {
+            format!(
+                "the settings are of revision {own_revision}; those of revision {known_revision} from connector {:?} stay \
+                 in force",
+                known.from
+            )
+        })
+    }
+
     /// Documents that were refused, by site.
     pub fn refusals(&self) -> impl Iterator<Item = (&str, u64)> {
         let named = self
@@ -213,6 +194,7 @@ impl Registry {
             site: settings,
             routes,
         } = SiteDocument::decode(document)?;
+        let settings = Arc::new(settings);
         let state = &self.sites[index];
         let newer = state.judge_settings(&settings, connector)?;
         state.judge_routes(&routes, connector)?;
@@ -237,16 +219,13 @@ impl Registry {
                 hash,
                 connector: connector_index,
                 routes,
+                settings: settings.clone(),
                 lists,
             },
         );
         if newer {
-            state.settings = Some(Settings {
-                hash: settings.meaning_hash(),
-                from: connector.to_string(),
-                published: settings,
-                trust: Arc::default(),
-            });
+            let before = state.settings.take().map(|settings| settings.trust);
+            state.settings = Some(Settings::new(settings, connector, before));
         }
         if newer || !same_lists {
             self.renew_trust(index)?;
@@ -262,39 +241,80 @@ impl Registry {
         source: &Source,
         bytes: &[u8],
     ) -> Result<Option<Arc<Snapshot>>, String> {
+        if let Source::RevocationList(_) = source {
+            self.check_list(source, bytes)?;
+        }
         if !self.stock.put(source, bytes)? {
             return Ok(None);
         }
         Ok(self.renew_users(source))
     }
 
-    /// What was fetched once and could not be fetched again for too long is believed no more.
-    pub fn expired(&mut self, source: &Source) -> Option<Arc<Snapshot>> {
-        self.stock.expire(source);
-        self.renew_users(source)
+    /// A list that no CA of the sites that name it has signed takes nobody's place, and no room; nor does one that is
+    /// too much for a site.
+    fn check_list(&self, source: &Source, bytes: &[u8]) -> Result<(), String> {
+        let list = RevocationList::read(bytes)?;
+        let known = self.stock.list(source);
+        let named = |site: &&SiteState| site.wants(source);
+        let mut signed = false;
+        for settings in self
+            .sites
+            .iter()
+            .filter(named)
+            .filter_map(|site| site.settings.as_ref())
+        {
+            let trust = &settings.trust;
+            signed |= trust.has_signed(&list);
+            if known
+                .as_ref()
+                .is_some_and(|known| list.is_older_than(known) && trust.has_signed(known))
+            {
+                return Err("is older than the list that came from there before".into());
+            }
+            let others = Source::wanted(&settings.published).filter(|other| other != source);
+            let held: usize = others.map(|other| self.stock.list_bytes(&other)).sum();
+            if held + bytes.len() > MAX_LISTS_OF_A_SITE {
+                return Err(format!(
+                    "a site's revocation lists have over {} MiB",
+                    MAX_LISTS_OF_A_SITE >> 20
+                ));
+            }
+        }
+        if signed {
+            Ok(())
+        } else {
+            Err(format!("is signed by no CA of client_ca ({})", list.issuer))
+        }
     }
 
-    /// All that the sites' settings want fetched, sorted, each once.
-    pub fn wanted(&mut self) -> Vec<Source> {
-        let settings = self.sites.iter().filter_map(|site| site.settings.as_ref());
-        let mut wanted: Vec<_> = settings
-            .flat_map(|settings| Source::wanted(&settings.published))
-            .collect();
-        wanted.sort();
-        wanted.dedup();
-        self.stock.keep(&wanted);
-        wanted
+    /// What was fetched once and could not be fetched again for too long is believed no more.
+    pub fn expired(&mut self, source: &Source) -> Option<Arc<Snapshot>> {
+        if self.stock.expire(source) {
+            self.renew_users(source)
+        } else {
+            None
+        }
+    }
+
+    /// All that the sites' settings want fetched, each once, with the first site that wants it.
+    pub fn wanted(&mut self) -> Vec<(Source, usize)> {
+        let mut wanted = BTreeMap::new();
+        for (index, site) in self.sites.iter().enumerate() {
+            let sources = site
+                .settings
+                .iter()
+                .flat_map(|settings| Source::wanted(&settings.published));
+            sources.for_each(|source| {
+                wanted.entry(source).or_insert(index);
+            });
+        }
+        self.stock.keep(|source| wanted.contains_key(source));
+        wanted.into_iter().collect()
     }
 
     fn renew_users(&mut self, source: &Source) -> Option<Arc<Snapshot>> {
-        let uses = |site: &SiteState| {
-            let settings = site.settings.as_ref();
-            settings.is_some_and(|settings| {
-                Source::wanted(&settings.published).any(|wanted| wanted == *source)
-            })
-        };
         let users: Vec<usize> = (0..self.sites.len())
-            .filter(|at| uses(&self.sites[*at]))
+            .filter(|at| self.sites[*at].wants(source))
             .collect();
         for at in &users {
             if let Err(why) = self.renew_trust(*at) {
@@ -309,37 +329,30 @@ impl Registry {
         (!users.is_empty()).then(|| self.advance())
     }
 
-    /// Makes a site's trust anew from its settings, all documents' lists, and what was fetched.
+    /// Makes a site's trust anew from its settings, all documents' lists, what was fetched, and the lists in force: an
+    /// older list, replayed by whoever stands between, takes nobody's place.
     fn renew_trust(&mut self, index: usize) -> Result<(), String> {
         let state = &mut self.sites[index];
         let Some(settings) = state.settings.as_mut() else {
             return Ok(());
         };
+        // Settings that name no lists any more end them.
+        let in_force = match settings.published.crl.is_empty() {
+            true => &[],
+            false => settings.trust.revocation_lists(),
+        };
         let lists: Vec<_> = state
             .documents
             .values()
-            .flat_map(|document| document.lists.iter().cloned())
+            .flat_map(|document| document.lists.iter())
+            .chain(in_force)
+            .cloned()
             .collect();
         let mut trust = Trust::new(&settings.published, &lists, &self.stock)?;
         self.trusts += 1;
         trust.number = self.trusts;
         settings.trust = Arc::new(trust);
         Ok(())
-    }
-
-    /// A connector left for good (taken out of the config, or revoked): its routes go, the site's settings stay. A
-    /// connector that merely lost its links is not forgotten: its routes answer `no_connector`, not `not_published`.
-    /// The new snapshot, or `None` when nothing was known.
-    pub fn forget(&mut self, site: &str, connector: &str) -> Option<Arc<Snapshot>> {
-        let index = self.site_index(site)?;
-        let state = self.sites.get_mut(index)?;
-        let gone = state.documents.remove(connector)?;
-        if !gone.lists.is_empty() {
-            // Settings that were taken once are good: only lists go.
-            let _ = self.renew_trust(index);
-        }
-        self.sites[index].rebuild();
-        Some(self.advance())
     }
 
     /// These sites by the indices that they have, or will have, here: known ones keep theirs, new ones follow, and one
@@ -378,13 +391,22 @@ impl Registry {
                 !config.name.is_empty()
                     && (config.connectors.is_empty() || config.connectors.contains(id))
             };
+            let before = (ids_of(&state.documents), state.settings.is_some());
             state.documents.retain(|id, _| serves(id));
-            if config.name.is_empty() {
-                state.settings = None;
+            // Settings go with the connector that brought them.
+            let gone = state
+                .settings
+                .as_ref()
+                .is_some_and(|settings| !serves(&settings.from));
+            if gone {
+                let before = state.settings.take().map(|settings| settings.trust);
+                state.settings = state.best_settings(before);
             }
             state.config = config;
-            // Settings that were taken once are good.
-            let _ = self.renew_trust(index);
+            if gone || before != (ids_of(&state.documents), state.settings.is_some()) {
+                // Settings that were taken once are good.
+                let _ = self.renew_trust(index);
+            }
             self.sites[index].rebuild();
         }
         self.advance()
@@ -434,6 +456,24 @@ impl SiteState {
         }
     }
 
+    fn wants(&self, source: &Source) -> bool {
+        let settings = self.settings.as_ref();
+        settings.is_some_and(|settings| {
+            Source::wanted(&settings.published).any(|wanted| wanted == *source)
+        })
+    }
+
+    /// Of the documents that are left those of the highest revision; the first connector's, should two differ.
+    fn best_settings(&self, before: Option<Arc<Trust>>) -> Option<Settings> {
+        let mut best: Option<(&String, &Document)> = None;
+        for (id, document) in &self.documents {
+            if best.is_none_or(|(_, known)| document.settings.revision > known.settings.revision) {
+                best = Some((id, document));
+            }
+        }
+        best.map(|(id, document)| Settings::new(document.settings.clone(), id, before))
+    }
+
     /// Whether these settings take the place of those in force.
     fn judge_settings(&self, new: &SiteSettings, from: &str) -> Result<bool, String> {
         let Some(known) = &self.settings else {
@@ -445,11 +485,19 @@ impl SiteState {
         if new.meaning_hash() == known.hash {
             return Ok(false);
         }
-        Err(format!(
-            "ALARM: site {:?}: settings of revision {} from connector {from:?} differ from those of the same revision \
-             from connector {:?}; make the [site] tables the same on every connector and raise `revision`",
-            self.config.name, new.revision, known.from
-        ))
+        let (site, revision) = (&self.config.name, new.revision);
+        Err(if from == known.from {
+            format!(
+                "ALARM: site {site:?}: connector {from:?} changed the settings of revision {revision}; raise `revision` with \
+                 every change of [site]"
+            )
+        } else {
+            format!(
+                "ALARM: site {site:?}: settings of revision {revision} from connector {from:?} differ from those of the same \
+                 revision from connector {:?}; make the [site] tables the same on every connector and raise `revision`",
+                known.from
+            )
+        })
     }
 
     /// Routes of one document must be single, and agree with the same routes of other connectors.
@@ -538,50 +586,25 @@ impl SiteState {
     }
 }
 
-fn ids(lists: &[Arc<RevocationList>]) -> Vec<String> {
+impl Settings {
+    /// Their trust is yet to be renewed; `before` has the lists in force until now.
+    fn new(published: Arc<SiteSettings>, from: &str, before: Option<Arc<Trust>>) -> Self {
+        Self {
+            hash: published.meaning_hash(),
+            from: from.to_string(),
+            published,
+            trust: before.unwrap_or_default(),
+        }
+    }
+}
+
+fn ids(lists: &[Arc<RevocationList>]) -> Vec<[u8; 32]> {
     lists.iter().map(|list| list.id()).collect()
 }
 
-/// Routes by what they match: `/a` and `/a/` are one; letter case does not count where the route says so.
-#[derive(Default)]
-struct RoutesByPath<'r> {
-    /// (path as matched, cares for case)
-    same: HashMap<(String, bool), &'r PublishedRoute>,
-    /// Lower-case path: one route that cares for case, one that does not.
-    folded: HashMap<String, [Option<&'r PublishedRoute>; 2]>,
-}
-
-impl<'r> RoutesByPath<'r> {
-    fn key(route: &PublishedRoute) -> (String, bool) {
-        let path = route.path.trim_end_matches('/');
-        if route.case_insensitive {
-            (path.to_ascii_lowercase(), false)
-        } else {
-            (path.to_string(), true)
-        }
-    }
-
-    fn add(&mut self, route: &'r PublishedRoute) {
-        let key = Self::key(route);
-        let folded = self.folded.entry(key.0.to_ascii_lowercase()).or_default();
-        folded[usize::from(key.1)].get_or_insert(route);
-        self.same.entry(key).or_insert(route);
-    }
-
-    /// The same route, by path and letter case.
-    fn same(&self, route: &PublishedRoute) -> Option<&'r PublishedRoute> {
-        self.same.get(&Self::key(route)).copied()
-    }
-
-    /// A route of the same letters, one caring for case and the other not: which one is meant is anyone's guess.
-    fn clash(&self, route: &PublishedRoute) -> Option<&'r PublishedRoute> {
-        let (path, cares) = Self::key(route);
-        self.folded
-            .get(&path.to_ascii_lowercase())
-            .and_then(|both| both[usize::from(!cares)])
-    }
-
-    fn len(&self) -> usize {
-        self.same.len()
-    }
+fn ids_of(documents: &BTreeMap<String, Document>) -> Vec<[u8; 32]> {
+    documents
+        .values()
+        .flat_map(|document| ids(&document.lists))
+        .collect()
 }

@@ -4,10 +4,9 @@
 //! number and then its date, wherever it came from. So a list may travel over http, and two connectors may hold
 //! different copies.
 
-use crate::control::certificates::facts::hex;
-use crate::control::settings::CrlFail;
+use crate::control::settings::{CrlFail, sha256};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, pem::PemObject};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use webpki::{CertRevocationList, OwnedCertRevocationList};
 use x509_parser::prelude::{CertificateRevocationList as Parsed, FromDer, X509Certificate};
 
@@ -29,7 +28,13 @@ pub struct RevocationList {
     /// For people.
     pub issuer: String,
     pub entries: usize,
+    id: [u8; 32],
+    /// CAs (SHA-256 of the certificate) and whether they signed it: the signature is verified once.
+    signers: Mutex<Vec<([u8; 32], bool)>>,
 }
+
+/// CAs of the list's own name that are remembered; real ones have one or two.
+const MAX_SIGNERS: usize = 8;
 
 impl RevocationList {
     /// Reads PEM or DER. Lists that webpki cannot judge by (indirect ones, deltas, without nextUpdate) are errors.
@@ -44,6 +49,7 @@ impl RevocationList {
         } else {
             bytes.to_vec()
         };
+        let id = sha256(&der);
         let owned = OwnedCertRevocationList::from_der(&der)
             .map_err(|error| format!("is no revocation list that can be used: {error}"))?;
         let (_, parsed) =
@@ -70,6 +76,8 @@ impl RevocationList {
             issuer,
             entries,
             der,
+            id,
+            signers: Mutex::default(),
         })
     }
 
@@ -83,22 +91,45 @@ impl RevocationList {
     }
 
     /// One and the same list.
-    pub fn id(&self) -> String {
-        hex(&crate::control::settings::sha256(&self.der))
+    pub fn id(&self) -> [u8; 32] {
+        self.id
     }
 
-    /// Whether this CA signed the list.
+    /// Whether this CA (DER) signed the list. Costs a look at the CA's name, but for CAs of the list's own name, and for
+    /// these once.
     pub fn is_signed_by(&self, ca: &CertificateDer<'_>) -> bool {
-        let Ok((_, ca)) = X509Certificate::from_der(ca) else {
+        let Ok((_, parsed)) = X509Certificate::from_der(ca) else {
             return false;
         };
-        let Ok((_, parsed)) = Parsed::from_der(&self.der) else {
+        if parsed.subject().as_raw() != self.issuer_der {
             return false;
-        };
+        }
+        let id = sha256(ca);
+        let mut signers = self.signers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, signed)) = signers.iter().find(|(known, _)| *known == id) {
+            return *signed;
+        }
+        let signed = self.verify(&parsed);
+        if signers.len() < MAX_SIGNERS {
+            signers.push((id, signed));
+        }
+        signed
+    }
+
+    fn verify(&self, ca: &X509Certificate<'_>) -> bool {
         let may_sign = !matches!(ca.key_usage(), Ok(Some(usage)) if !usage.value.crl_sign());
         may_sign
-            && ca.subject().as_raw() == parsed.issuer().as_raw()
-            && parsed.verify_signature(ca.public_key()).is_ok()
+            && Parsed::from_der(&self.der)
+                .is_ok_and(|(_, parsed)| parsed.verify_signature(ca.public_key()).is_ok())
+    }
+
+    pub fn is_signed_by_any(&self, cas: &[CertificateDer<'_>]) -> bool {
+        cas.iter().any(|ca| self.is_signed_by(ca))
+    }
+
+    /// Of the same scope, and issued before the other.
+    pub fn is_older_than(&self, other: &Self) -> bool {
+        self.same_scope(other) && other.is_newer_than(self)
     }
 
     fn same_scope(&self, other: &Self) -> bool {
@@ -139,7 +170,7 @@ impl RevocationLists {
             let rival = lists.iter().position(|list| list.same_scope(&candidate));
             let newer = rival.is_none_or(|rival| candidate.is_newer_than(&lists[rival]));
             // The signature is looked at last: it is the dear part.
-            if !newer || !cas.iter().any(|ca| candidate.is_signed_by(ca)) {
+            if !newer || !candidate.is_signed_by_any(cas) {
                 continue;
             }
             match rival {
@@ -163,13 +194,20 @@ impl RevocationLists {
         self.wanted && self.lists.is_empty() && self.fail == CrlFail::Hard
     }
 
-    /// The earliest end among the lists that a verdict rests on; beyond it a verdict must be asked for anew.
-    pub fn good_until(&self) -> i64 {
-        let ends = self.lists.iter().map(|list| list.next_update);
-        match self.fail {
-            CrlFail::Hard => ends.min().unwrap_or(i64::MAX),
-            CrlFail::Soft => i64::MAX,
+    /// The earliest end among the lists of these issuers (DER of their names), which a verdict on their certificates rests
+    /// on; beyond it the verdict must be asked for anew.
+    pub fn good_until<'i>(&self, issuers: impl Iterator<Item = &'i [u8]>) -> i64 {
+        if self.fail == CrlFail::Soft {
+            return i64::MAX;
         }
+        let ends = |issuer: &'i [u8]| {
+            let of_issuer = self
+                .lists
+                .iter()
+                .filter(move |list| list.issuer_der == issuer);
+            of_issuer.map(|list| list.next_update)
+        };
+        issuers.flat_map(ends).min().unwrap_or(i64::MAX)
     }
 
     pub fn revokes(&self, issuer: &[u8], serial: &[u8]) -> bool {

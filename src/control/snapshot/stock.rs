@@ -1,9 +1,7 @@
 //! What the gateway fetched for its sites: key sets and revocation lists, by where they came from.
 
 use super::RevocationList;
-use crate::control::settings::{
-    KeySource, PublishedCrl, PublishedIssuer, SiteSettings, sha256, without_query,
-};
+use crate::control::settings::{KeySource, PublishedCrl, PublishedIssuer, SiteSettings, sha256};
 use crate::control::tokens::KeySet;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -37,13 +35,18 @@ impl Source {
         keys.chain(lists)
     }
 
-    /// For labels and log lines: without its query.
     pub fn address(&self) -> &str {
         match self {
             Self::Discovery(address) | Self::KeySet(address) | Self::RevocationList(address) => {
-                without_query(address)
+                address
             }
         }
+    }
+
+    /// The address for labels and log lines: a query may hold a secret.
+    pub fn shown(&self) -> &str {
+        let address = self.address();
+        address.split(['?', '#']).next().unwrap_or(address)
     }
 
     /// For labels and log lines.
@@ -88,18 +91,23 @@ impl Stock {
         Ok(true)
     }
 
-    /// Drops what is too old to be believed.
-    pub fn expire(&mut self, source: &Source) {
-        self.hashes.remove(source);
+    /// Drops what is too old to be believed. False: there was nothing.
+    pub fn expire(&mut self, source: &Source) -> bool {
         self.keys.remove(source);
         self.lists.remove(source);
+        self.hashes.remove(source).is_some()
     }
 
     /// Forgets what nobody wants any more.
-    pub fn keep(&mut self, wanted: &[Source]) {
-        self.hashes.retain(|source, _| wanted.contains(source));
-        self.keys.retain(|source, _| wanted.contains(source));
-        self.lists.retain(|source, _| wanted.contains(source));
+    pub fn keep(&mut self, wanted: impl Fn(&Source) -> bool) {
+        self.hashes.retain(|source, _| wanted(source));
+        self.keys.retain(|source, _| wanted(source));
+        self.lists.retain(|source, _| wanted(source));
+    }
+
+    /// What a list takes, as it was fetched.
+    pub fn list_bytes(&self, source: &Source) -> usize {
+        self.lists.get(source).map_or(0, |list| list.der().len())
     }
 
     pub fn keys(&self, source: &Source) -> Option<Arc<KeySet>> {

@@ -208,13 +208,170 @@ fn a_forged_list_changes_nothing() {
     publish(&mut registry, "cp-1", settings(&root, crl, CrlFail::Hard));
     let source = Source::RevocationList(URL.into());
     let forged = list(&forger, 99, &[&[7]], END);
-    let snapshot = registry.fetched(&source, &forged).unwrap().unwrap();
-    is(&judge(&snapshot, &leaf), "accepted");
+    let why = registry.fetched(&source, &forged).unwrap_err();
+    assert!(why.contains("signed by no CA"), "{why}");
+    is(&judge(&registry.current(), &leaf), "accepted");
     let genuine = list(&root, 2, &[&[7]], END);
     let snapshot = registry.fetched(&source, &genuine).unwrap().unwrap();
     is(&judge(&snapshot, &leaf), "revoked");
-    assert!(registry.fetched(&source, b"junk").is_err());
+    let older = list(&root, 1, &[], END);
+    let forged = list(&forger, 99, &[], END);
+    for bad in [b"junk".as_slice(), &forged, &older] {
+        assert!(registry.fetched(&source, bad).is_err());
+        is(&judge(&registry.current(), &leaf), "revoked");
+    }
+    // The same again is no step back.
+    assert!(registry.fetched(&source, &genuine).is_ok());
     is(&judge(&registry.current(), &leaf), "revoked");
+}
+
+/// A CA that is replaced begins its numbers anew: what the old one signed does not stand in the way.
+#[test]
+fn a_new_ca_of_the_same_name_begins_anew() {
+    let (old, new) = (ca("root"), ca("root"));
+    let leaf = with_serial("a", &new, &[7]);
+    let mut registry = registry();
+    let crl = vec![PublishedCrl::Url(URL.into())];
+    let source = Source::RevocationList(URL.into());
+    publish(
+        &mut registry,
+        "cp-1",
+        settings(&old, crl.clone(), CrlFail::Soft),
+    );
+    let list_of_old = list(&old, 300, &[], END);
+    registry.fetched(&source, &list_of_old).unwrap();
+    let mut site = settings(&new, crl, CrlFail::Soft);
+    site.revision = 2;
+    publish(&mut registry, "cp-1", site);
+    let list_of_new = list(&new, 1, &[&[7]], END);
+    registry.fetched(&source, &list_of_new).unwrap();
+    is(&judge(&registry.current(), &leaf), "revoked");
+}
+
+/// Who stands between gateway and list can only repeat what the CA once signed: an older list un-revokes nobody.
+#[test]
+fn an_older_list_replayed_changes_nothing() {
+    let root = ca("root");
+    let leaf = with_serial("a", &root, &[7]);
+    let mut registry = registry();
+    let crl = vec![PublishedCrl::Url(URL.into())];
+    publish(&mut registry, "cp-1", settings(&root, crl, CrlFail::Hard));
+    let source = Source::RevocationList(URL.into());
+    let (old, new) = (list(&root, 1, &[], END), list(&root, 2, &[&[7]], END));
+    registry.fetched(&source, &old).unwrap();
+    is(&judge(&registry.current(), &leaf), "accepted");
+    registry.fetched(&source, &new).unwrap();
+    is(&judge(&registry.current(), &leaf), "revoked");
+    assert!(registry.fetched(&source, &old).is_err());
+    is(&judge(&registry.current(), &leaf), "revoked");
+    let mut raised = settings(&root, vec![PublishedCrl::Url(URL.into())], CrlFail::Hard);
+    raised.revision = 2;
+    publish(&mut registry, "cp-1", raised);
+    is(&judge(&registry.current(), &leaf), "revoked");
+}
+
+/// With two CAs, the list of one that runs out is nothing to the clients of the other.
+#[test]
+fn a_verdict_rests_on_the_lists_of_its_own_path() {
+    let (root, other) = (ca("root"), ca("other"));
+    let crl = vec![
+        der(&list(&root, 1, &[], END)),
+        der(&list(&other, 1, &[], NOW + 5)),
+    ];
+    let mut site = settings(&root, crl, CrlFail::Hard);
+    site.client_ca.push(PublishedCa {
+        name: "other".into(),
+        pem: other.pem(),
+        id: IdField::Cn,
+    });
+    let snapshot = publish(&mut registry(), "cp-1", site);
+    let until = |ca: &Ca| match judge(&snapshot, &crate::control::testing::leaf("a", ca, |_| {})) {
+        Verdict::Accepted(identity) => identity.not_after,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((until(&root), until(&other)), (END, NOW + 5));
+}
+
+#[test]
+fn a_request_under_way_is_denied_when_its_ca_issuer_or_intermediate_goes() {
+    let root = ca("root");
+    let below = intermediate("below", &root, |params| {
+        params.serial_number = Some(SerialNumber::from_slice(&[5]));
+    });
+    let chain = [leaf("a", &below, |_| {}), below.der().to_vec()];
+    let mut registry = registry();
+    let mut site = settings(&root, vec![], CrlFail::Soft);
+    let snapshot = publish(&mut registry, "cp-1", site.clone());
+    let Verdict::Accepted(identity) = snapshot.sites[0].trust.judge(&chain, NOW) else {
+        panic!("not accepted")
+    };
+    let mut denies = |site: &SiteSettings| {
+        let snapshot = publish(&mut registry, "cp-1", site.clone());
+        snapshot.sites[0].trust.denies(&identity)
+    };
+    site.revision = 2;
+    site.crl = vec![der(&list(&root, 1, &[&[6]], END))];
+    assert_eq!(denies(&site), None);
+    site.revision = 3;
+    site.crl = vec![der(&list(&root, 2, &[&[5]], END))];
+    assert!(denies(&site).unwrap().contains("revoked"));
+    site.revision = 4;
+    site.crl = vec![];
+    site.client_ca[0].pem = ca("root").pem();
+    assert!(denies(&site).unwrap().contains("authority"));
+}
+
+/// A connector that was taken off its site takes its settings along, whatever revision it gave them.
+#[test]
+fn settings_go_with_the_connector_that_brought_them() {
+    let site = |connectors: &[&str]| SiteConfig {
+        name: "main".into(),
+        hosts: vec!["*".into()],
+        connectors: connectors.iter().map(|id| id.to_string()).collect(),
+    };
+    let (good, evil) = (ca("good"), ca("evil"));
+    let mut registry = Registry::new(&[site(&["cp-1", "cp-2"])]);
+    publish(
+        &mut registry,
+        "cp-1",
+        settings(&good, vec![], CrlFail::Hard),
+    );
+    let mut bad = settings(&evil, vec![], CrlFail::Hard);
+    bad.revision = 1 << 53;
+    let snapshot = publish(&mut registry, "cp-2", bad);
+    is(&judge(&snapshot, &leaf("a", &evil, |_| {})), "accepted");
+    assert!(registry.overruled("main", "cp-1").unwrap().contains("cp-2"));
+    let sites = registry.numbered(&[site(&["cp-1"])]);
+    let snapshot = registry.reconfigure(sites);
+    is(&judge(&snapshot, &leaf("a", &evil, |_| {})), "rejected");
+    is(&judge(&snapshot, &leaf("a", &good, |_| {})), "accepted");
+    assert_eq!(
+        (
+            snapshot.sites[0].revision,
+            registry.overruled("main", "cp-1")
+        ),
+        (1, None)
+    );
+    let sites = registry.numbered(&[site(&["cp-9"])]);
+    assert!(
+        !registry.reconfigure(sites).sites[0].published,
+        "nobody's settings are left"
+    );
+}
+
+#[test]
+fn a_reload_that_changes_nothing_judges_nobody_anew() {
+    let root = ca("root");
+    let mut registry = registry();
+    let crl = vec![der(&list(&root, 1, &[], END))];
+    let before = publish(&mut registry, "cp-1", settings(&root, crl, CrlFail::Hard));
+    let sites = registry.numbered(&[SiteConfig {
+        name: "main".into(),
+        hosts: vec!["*".into()],
+        connectors: vec!["cp-1".into()],
+    }]);
+    let after = registry.reconfigure(sites);
+    assert_eq!(before.sites[0].trust.number, after.sites[0].trust.number);
 }
 
 #[test]
@@ -318,7 +475,7 @@ fn keys_come_later_rotate_and_go() {
     let snapshot = publish(&mut registry, "cp-1", site);
     let (old, new) = (TestKey::es256("old"), TestKey::rs256("new"));
     let source = Source::Discovery("https://idp.example".into());
-    assert_eq!(registry.wanted(), std::slice::from_ref(&source));
+    assert_eq!(registry.wanted(), [(source.clone(), 0)]);
     let judge = |snapshot: &Snapshot, key: &TestKey| {
         snapshot.sites[0].trust.judge_token(&token(key, "t1"), NOW)
     };

@@ -273,25 +273,6 @@ fn a_connector_speaks_for_its_own_site_only() {
 }
 
 #[test]
-fn a_forgotten_connector_takes_its_routes_along() {
-    let mut registry = registry();
-    publish(&mut registry, "cp-1", &document(1, &["/a/", "/both/"])).unwrap();
-    publish(&mut registry, "cp-2", &document(1, &["/both/"])).unwrap();
-    let index = registry.ids().index("cp-2");
-    let snapshot = registry.forget("main", "cp-1").unwrap();
-    assert_eq!(serving(&snapshot, "/a/"), None);
-    assert_eq!(serving(&snapshot, "/both/"), Some(vec![index]));
-    assert!(snapshot.sites[0].published);
-    assert_eq!(registry.known_hash("main", "cp-1"), [0; 32]);
-    assert!(registry.forget("main", "cp-1").is_none());
-    assert!(registry.forget("nowhere", "cp-1").is_none());
-    // It comes back with the same index.
-    let before = registry.ids().index("cp-1");
-    publish(&mut registry, "cp-1", &document(1, &["/a/"])).unwrap();
-    assert_eq!(serving(&registry.current(), "/a/"), Some(vec![before]));
-}
-
-#[test]
 fn hosts_find_their_site_exact_before_wildcard_before_any() {
     let registry = registry();
     let snapshot = registry.current();

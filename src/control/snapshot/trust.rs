@@ -6,7 +6,7 @@
 //! hand on, revocation lists, and the deny-lists. A token is verified by `control::tokens` and judged by the same
 //! deny-lists.
 
-use super::identity::{ClientIdentity, MAX_CLIENT_ID_BYTES, Proof};
+use super::identity::{ClientIdentity, IssuerAndSerial, MAX_CLIENT_ID_BYTES, Proof};
 use super::{DenyLists, RevocationList, RevocationLists, Source, Stock};
 use crate::control::certificates::facts::{self, Facts};
 use crate::control::certificates::pem;
@@ -16,6 +16,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
+use std::collections::HashSet;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use webpki::{EndEntityCert, Error, KeyUsage, VerifiedPath};
@@ -42,6 +43,10 @@ pub struct Trust {
     authorities: Vec<Authority>,
     lists: RevocationLists,
     deny: DenyLists,
+    /// SHA-256 of each anchor's name and key.
+    anchor_ids: HashSet<[u8; 32]>,
+    /// As published, for the signatures of lists.
+    certificates: Vec<CertificateDer<'static>>,
     issuers: Vec<Issuer>,
     /// One for each issuer: where its keys are fetched.
     key_sources: Vec<Option<Source>>,
@@ -110,6 +115,8 @@ impl Trust {
             &certificates,
         );
         trust.drop_revoked(&certificates);
+        trust.anchor_ids = trust.anchors.iter().map(anchor_id).collect();
+        trust.certificates = certificates;
         for issuer in &settings.issuers {
             let source = Source::of_keys(issuer);
             let keys = match &issuer.keys {
@@ -210,7 +217,12 @@ impl Trust {
         self.anchors.is_empty()
     }
 
-    /// The lists in force, for metrics.
+    /// Whether one of the published CAs signed a list.
+    pub fn has_signed(&self, list: &RevocationList) -> bool {
+        self.certificates.iter().any(|ca| list.is_signed_by(ca))
+    }
+
+    /// The lists in force.
     pub fn revocation_lists(&self) -> &[Arc<RevocationList>] {
         self.lists.in_force()
     }
@@ -263,18 +275,29 @@ impl Trust {
         }
     }
 
-    /// Why an identity that was accepted before may stay no longer: deny-lists and revocation lists. Cheap enough to
-    /// ask for every live connection when these change.
+    /// Why an identity that was accepted before may stay no longer: deny-lists, revocation lists, its CA or issuer gone.
+    /// Cheap enough to ask for every live connection when these change.
     pub fn denies(&self, identity: &ClientIdentity) -> Option<String> {
-        if let Proof::Certificate {
-            issuer_der,
-            serial_der,
-            serial,
-            ..
-        } = &identity.proof
-            && self.lists.revokes(issuer_der, serial_der)
-        {
-            return Some(format!("certificate {serial} was revoked by its issuer"));
+        match &identity.proof {
+            Proof::Certificate { path, anchor, .. } => {
+                if path
+                    .iter()
+                    .any(|of| self.lists.revokes(&of.issuer, &of.serial))
+                {
+                    return Some("a certificate of the chain was revoked by its issuer".into());
+                }
+                if !self.anchor_ids.contains(anchor) {
+                    return Some("the site trusts the certificate's authority no longer".into());
+                }
+            }
+            Proof::Token { issuer, .. } => {
+                let known = |known: &Issuer| {
+                    issuer.split_once(':') == Some((known.kind.prefix(), known.name.as_str()))
+                };
+                if !self.issuers.iter().any(known) {
+                    return Some("the site takes tokens of the issuer no longer".into());
+                }
+            }
         }
         self.deny.denies(identity)
     }
@@ -323,16 +346,28 @@ impl Trust {
         let facts =
             Facts::of(leaf).map_err(|why| reject(format!("the client certificate {why}")))?;
         check_leaf(&facts).map_err(reject)?;
-        let mut not_after = facts
-            .not_after
-            .min(authority.not_after)
-            .min(self.lists.good_until());
+        let of = |facts: &Facts| IssuerAndSerial {
+            issuer: facts.issuer_der.clone(),
+            serial: facts.serial_der.clone(),
+        };
+        let mut not_after = facts.not_after.min(authority.not_after);
+        let mut certificates = vec![of(&facts)];
         for issuer in path.intermediate_certificates() {
             let issuer =
                 Facts::of(&issuer.der()).map_err(|why| reject(format!("an intermediate {why}")))?;
             not_after = not_after.min(issuer.not_after);
+            certificates.push(of(&issuer));
         }
-        identity(authority, facts, leaf, not_after).map_err(reject)
+        let issuers = certificates.iter().map(|of| of.issuer.as_slice());
+        let not_after = not_after.min(self.lists.good_until(issuers));
+        let anchor = anchor_id(path.anchor());
+        let proof = Proof::Certificate {
+            serial: facts.serial.clone(),
+            hash: facts::hex(&sha256(leaf)),
+            path: certificates,
+            anchor,
+        };
+        identity(authority, &facts, proof, not_after).map_err(reject)
     }
 
     fn authority(&self, path: &VerifiedPath<'_>) -> Option<&Authority> {
@@ -376,6 +411,13 @@ impl Trust {
     }
 }
 
+/// A CA by its name and key.
+fn anchor_id(anchor: &TrustAnchor<'_>) -> [u8; 32] {
+    let mut both = sha256(&anchor.subject).to_vec();
+    both.extend(sha256(&anchor.subject_public_key_info));
+    sha256(&both)
+}
+
 /// Why a chain does not do.
 enum Bad {
     Rejected(String),
@@ -404,11 +446,11 @@ fn check_leaf(facts: &Facts) -> Result<(), String> {
 
 fn identity(
     authority: &Authority,
-    facts: Facts,
-    leaf: &[u8],
+    facts: &Facts,
+    proof: Proof,
     not_after: i64,
 ) -> Result<ClientIdentity, String> {
-    let field = field(authority.id, &facts)?;
+    let field = field(authority.id, facts)?;
     if let Some(bad) = field.chars().find(|c| !matches!(c, ' '..='~')) {
         return Err(format!(
             "the certificate's name holds {bad:?}; printable ASCII is wanted"
@@ -429,12 +471,7 @@ fn identity(
         user: None,
         tenant: None,
         not_after,
-        proof: Proof::Certificate {
-            serial: facts.serial,
-            hash: facts::hex(&sha256(leaf)),
-            issuer_der: facts.issuer_der,
-            serial_der: facts.serial_der,
-        },
+        proof,
     })
 }
 

@@ -266,3 +266,16 @@ fn bearer_tokens_are_found_and_other_schemes_left_alone() {
     let long = format!("Bearer {}", "a".repeat(MAX_TOKEN_BYTES + 1));
     assert!(matches!(bearer(&[&long]), Bearer::Malformed(_)));
 }
+
+#[test]
+fn chains_of_one_leaf_are_told_apart() {
+    let hash = |chain: &[&[u8]]| {
+        let chain = chain.iter().map(|der| der.to_vec()).collect();
+        Chain::new(chain).map(|chain| chain.hash)
+    };
+    assert_eq!(hash(&[]), None);
+    assert_eq!(hash(&[b"ab", b"c"]), hash(&[b"ab", b"c"]));
+    assert_ne!(hash(&[b"ab", b"c"]), hash(&[b"ab"]));
+    assert_ne!(hash(&[b"ab", b"c"]), hash(&[b"a", b"bc"]));
+    assert_ne!(hash(&[b"ab", b"c"]), hash(&[b"abc"]));
+}

@@ -26,6 +26,19 @@ impl Answer {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
+    /// Asserts a refusal for want of a good token (RFC 6750 §3.1).
+    #[track_caller]
+    pub fn assert_invalid_token(&self) {
+        self.assert_problem(401, "unauthenticated");
+        let challenge = self.header("WWW-Authenticate");
+        assert_eq!(
+            challenge,
+            Some("Bearer error=\"invalid_token\""),
+            "{}",
+            self.head
+        );
+    }
+
     /// Asserts a problem document of the gateway's: status, code in header and body, one request id in both.
     #[track_caller]
     pub fn assert_problem(&self, status: u16, code: &str) {

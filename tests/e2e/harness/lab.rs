@@ -19,9 +19,17 @@ pub const START: Duration = Duration::from_secs(20);
 /// Labs share the machine; one that measures has it for itself.
 static MACHINE: RwLock<()> = RwLock::new(());
 
-enum Turn {
+/// Held for as long as the machine is used.
+pub enum Turn {
     Shared(#[allow(dead_code, reason = "held, never read")] RwLockReadGuard<'static, ()>),
     Alone(#[allow(dead_code, reason = "held, never read")] RwLockWriteGuard<'static, ()>),
+}
+
+impl Turn {
+    /// Beside other labs.
+    pub fn shared() -> Turn {
+        Turn::Shared(MACHINE.read().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// The binary under test.
@@ -101,10 +109,17 @@ pub struct Plan {
     instances: u16,
     listen: String,
     limits: String,
+    gateway: String,
+    site: String,
+    issuers: String,
     routes: String,
+    prepare: Vec<Prepare>,
     with_nginx: bool,
     with_connector: bool,
 }
+
+/// What a test does in the lab's folder before the processes start.
+type Prepare = Box<dyn FnOnce(&Path)>;
 
 /// A lab in operation. Ends with its owner.
 pub struct Lab {
@@ -171,6 +186,31 @@ impl Plan {
         self
     }
 
+    /// More tables for gateway.toml.
+    pub fn gateway(mut self, tables: &str) -> Plan {
+        self.gateway.push_str(tables);
+        self
+    }
+
+    /// More lines for `[site]` of connector.toml.
+    pub fn site(mut self, lines: &str) -> Plan {
+        self.site.push_str(lines);
+        self.site.push('\n');
+        self
+    }
+
+    /// One more issuer of tokens, by the lines of its `[[site.oidc]]`.
+    pub fn oidc(mut self, lines: &str) -> Plan {
+        self.issuers.push_str(&format!("[[site.oidc]]\n{lines}\n"));
+        self
+    }
+
+    /// Does something in the lab's folder once its PKI is there, before any process starts.
+    pub fn prepare(mut self, with: impl FnOnce(&Path) + 'static) -> Plan {
+        self.prepare.push(Box::new(with));
+        self
+    }
+
     /// One more route to the test upstream, with lines of its own (an `upstream` among them takes another one).
     pub fn route(mut self, path: &str, lines: &str) -> Plan {
         let upstream = if lines.contains("upstream =") {
@@ -207,7 +247,7 @@ impl Plan {
         let turn = if self.alone {
             Turn::Alone(MACHINE.write().unwrap_or_else(PoisonError::into_inner))
         } else {
-            Turn::Shared(MACHINE.read().unwrap_or_else(PoisonError::into_inner))
+            Turn::shared()
         };
         let folder = Folder::new();
         let dir = &folder.0;
@@ -245,6 +285,9 @@ impl Plan {
             pki(dir, &["connector", &format!("cp-{number}")]);
         }
         pki(dir, &["client", "device-1"]);
+        for prepare in std::mem::take(&mut self.prepare) {
+            prepare(dir);
+        }
         fs::write(dir.join("gateway.toml"), self.gateway_toml(ports)).expect("gateway.toml");
         let text = self.connector_toml(ports, upstream.port);
         fs::write(dir.join("connector.toml"), text).expect("connector.toml");
@@ -284,13 +327,14 @@ impl Plan {
              [tls]\ncertificate = \"server.pem\"\nkey = \"server.key\"\n\
              [relay]\nconnector_ca = \"ca.pem\"\n\
              [[site]]\nname = \"main\"\nhosts = [\"*\"]\nconnectors = {connectors:?}\n\
-             [limits]\n{limits}\n[log]\naccess = \"all\"\n",
+             [limits]\n{limits}\n[log]\naccess = \"all\"\n{more}\n",
             clients = at(clients),
             relay = at(relay),
             admin = self.admin(),
             shards = self.gateway_shards,
             listen = self.listen,
             limits = self.limits,
+            more = self.gateway,
         )
     }
 
@@ -304,7 +348,7 @@ impl Plan {
             "[connector]\nid = \"cp-1\"\nsite = \"main\"\nshards = {shards}\nadmin = \"{admin}:{connector_admin}\"\n\
              tls = {{ certificate = \"cp-1.pem\", key = \"cp-1.key\", gateway_ca = \"ca.pem\" }}\n\
              [[gateway]]\nhost = \"{host}\"\nport = {relay}\ninstances = {instances}\n\
-             [site]\nrevision = 1\nclient_ca = [{{ name = \"lab\", file = \"clients-ca.pem\" }}]\n\
+             [site]\nrevision = 1\nclient_ca = [{{ name = \"lab\", file = \"clients-ca.pem\" }}]\n{site}{issuers}\
              [[route]]\npath = \"/t/\"\nupstream = [\"http://UPSTREAM\"]\nauth = \"none\"\n\
              [[route]]\npath = \"/cert/\"\nupstream = [\"http://UPSTREAM\"]\nauth = \"certificate\"\n{routes}",
             admin = self.admin(),
@@ -314,6 +358,8 @@ impl Plan {
             }),
             shards = self.connector_shards,
             instances = self.instances,
+            site = self.site,
+            issuers = self.issuers,
             routes = self.routes,
         );
         text.replace("UPSTREAM", &format!("{}:{upstream}", self.admin()))
@@ -331,6 +377,8 @@ impl Plan {
 fn spawn(role: &str, dir: &Path) -> Process {
     let config = dir.join(format!("{role}.toml"));
     let mut command = with_hosts(tidegate(), dir);
+    // What the gateway fetches stands on this host, whatever proxy leads out of it.
+    command.env("NO_PROXY", "localhost,127.0.0.1");
     Process::start(role, dir, command.arg(role).arg("--config").arg(config))
 }
 
@@ -364,7 +412,11 @@ impl Lab {
             instances: 1,
             listen: String::new(),
             limits: String::new(),
+            gateway: String::new(),
+            site: String::new(),
+            issuers: String::new(),
             routes: String::new(),
+            prepare: Vec::new(),
             with_nginx: false,
             with_connector: true,
         }
@@ -395,6 +447,19 @@ impl Lab {
     /// Where clients and tests reach it.
     pub fn ip(&self) -> IpAddr {
         self.ip
+    }
+
+    /// `tidegate reload` of the connector: raises the site's revision from `from` and puts `lines` below it.
+    #[track_caller]
+    pub fn revise(&self, from: u32, lines: &str) -> String {
+        let (old, new) = (
+            format!("revision = {from}\n"),
+            format!("revision = {}\n{lines}\n", from + 1),
+        );
+        self.rewrite("connector.toml", "connector.toml", &[(&old, &new)]);
+        let (good, said) = reload(self.ports.connector_admin);
+        assert!(good, "{said}");
+        said
     }
 
     /// Runs `tidegate pki …` for this lab's folder.
@@ -522,6 +587,24 @@ impl Lab {
 
 pub fn is_ready(admin_port: u16) -> bool {
     http::get(admin_port, "/readyz").is_ok_and(|Answer { status, .. }| status == 200)
+}
+
+/// `tidegate reload` on an admin port: whether it worked, and what it said.
+pub fn reload(admin_port: u16) -> (bool, String) {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = tidegate()
+        .args([
+            "reload",
+            "--admin",
+            &format!("http://127.0.0.1:{admin_port}"),
+        ])
+        .output()
+        .expect("tidegate reload");
+    let text = String::from_utf8_lossy(&stdout).into_owned() + &String::from_utf8_lossy(&stderr);
+    (status.success(), text)
 }
 
 /// Runs `tidegate check` on a file.

@@ -1,5 +1,6 @@
 //! What the tests stand on: processes, ports, a PKI, upstreams, and clients that can misbehave.
 
+pub mod ca;
 pub mod curl;
 pub mod fleet;
 pub mod http;
@@ -9,6 +10,7 @@ pub mod nginx;
 pub mod pattern;
 pub mod ports;
 pub mod process;
+pub mod provider;
 pub mod talk;
 pub mod tls;
 pub mod tls_server;

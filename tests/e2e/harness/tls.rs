@@ -2,11 +2,17 @@
 
 use super::http::{Answer, Reader};
 use super::lab::Lab;
+use rustls::client::WantsClientCert;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{
+    ClientConfig, ClientConnection, ConfigBuilder, RootCertStore, StreamOwned,
+    SupportedProtocolVersion,
+};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,19 +25,29 @@ pub struct Tls {
     reader: Reader,
 }
 
-/// A client's settings, with the certificate of that name if there is one.
-pub fn config(lab: &Lab, identity: Option<&str>) -> Arc<ClientConfig> {
+/// Settings that trust the CAs of a file.
+fn trusting(ca: &Path) -> ConfigBuilder<ClientConfig, WantsClientCert> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(lab.file("ca.pem")).expect("ca.pem") {
+    for certificate in CertificateDer::pem_file_iter(ca).expect("a CA file") {
         roots
             .add(certificate.expect("PEM"))
             .expect("a CA certificate");
     }
-    let builder = ClientConfig::builder_with_provider(provider)
+    ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("the provider speaks TLS 1.2 and 1.3")
-        .with_root_certificates(roots);
+        .with_root_certificates(roots)
+}
+
+/// For a server that is no lab's, by its CA.
+pub fn config_of(ca: &Path) -> Arc<ClientConfig> {
+    Arc::new(trusting(ca).with_no_client_auth())
+}
+
+/// A client's settings, with the certificate of that name if there is one.
+pub fn config(lab: &Lab, identity: Option<&str>) -> Arc<ClientConfig> {
+    let builder = trusting(&lab.file("ca.pem"));
     Arc::new(match identity {
         None => builder.with_no_client_auth(),
         Some(name) => {
@@ -48,7 +64,37 @@ pub fn config(lab: &Lab, identity: Option<&str>) -> Arc<ClientConfig> {
     })
 }
 
+/// A client that presents these certificates, leaf first, whatever they are, and signs with this key.
+pub fn presenting(
+    lab: &Lab,
+    chain: Vec<CertificateDer<'static>>,
+    key: &Path,
+    version: &'static SupportedProtocolVersion,
+) -> Arc<ClientConfig> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let key = PrivateKeyDer::from_pem_file(key).expect("a key");
+    let key = provider.key_provider.load_private_key(key).expect("a key");
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(lab.file("ca.pem")).expect("ca.pem") {
+        roots
+            .add(certificate.expect("PEM"))
+            .expect("a CA certificate");
+    }
+    let resolver = SingleCertAndKey::from(CertifiedKey::new(chain, key));
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[version])
+        .expect("the provider speaks TLS 1.2 and 1.3")
+        .with_root_certificates(roots)
+        .with_client_cert_resolver(Arc::new(resolver));
+    Arc::new(config)
+}
+
 impl Tls {
+    /// Whether the handshake resumed an earlier session.
+    pub fn is_resumed(&self) -> bool {
+        self.stream.conn.handshake_kind() == Some(rustls::HandshakeKind::Resumed)
+    }
+
     /// A client without certificate.
     pub fn connect(lab: &Lab) -> Tls {
         Tls::connect_with(lab, &config(lab, None))
@@ -138,6 +184,19 @@ impl Tls {
     pub fn get(&mut self, path: &str) -> Answer {
         self.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
         self.answer()
+    }
+
+    /// `GET path` with a token; no answer where the gateway ends the connection.
+    pub fn try_get_with(&mut self, path: &str, token: impl AsRef<[u8]>) -> io::Result<Answer> {
+        let line = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer ");
+        self.try_send([line.as_bytes(), token.as_ref(), b"\r\n\r\n"].concat())?;
+        self.try_answer()
+    }
+
+    /// `GET path` with a token.
+    #[track_caller]
+    pub fn get_with(&mut self, path: &str, token: impl AsRef<[u8]>) -> Answer {
+        self.try_get_with(path, token).expect("an answer")
     }
 
     /// How the connection ended: `Ok` with what still came before close_notify, or the error of a cut.
