@@ -145,9 +145,7 @@ fn begin(
     let (index, route) = route::admit(&snapshot, site, normal.path, head.method, head.framing)
         .map_err(|fault| (fault, fault.explanation().to_owned()))?;
     let entry = enter(head, &snapshot, site, route.auth, state, exchange, cx)?;
-    exchange.max_body = route.max_body;
-    exchange.timeout =
-        (route.timeout_ms > 0).then(|| std::time::Duration::from_millis(route.timeout_ms));
+    exchange.goes_by(route);
 
     let mut joined = Vec::new();
     let id = exchange.id;
