@@ -599,6 +599,25 @@ fn connectors_restarted_in_turn_lose_nothing() {
     }
 }
 
+/// Whenever in a link's beginning the CA of connectors is replaced: it does not become one that carries requests.
+#[test]
+fn a_link_that_begins_under_the_old_ca_does_not_outlive_it() {
+    for after in (0..20).map(|n| Duration::from_micros(200 * n)) {
+        let mut world = World::new(600, SimConfig::default());
+        let file = |name| std::fs::read_to_string(world.lab.0.join(name)).unwrap();
+        let other = file("gateway.toml").replace("= \"ca.pem\"", "= \"clients-ca.pem\"");
+        std::fs::write(world.lab.0.join("other.toml"), other).unwrap();
+        let (config, _) = load_gateway(&world.lab.0.join("other.toml")).unwrap();
+        let plan = Arc::new(gateway::server::plan(&config).unwrap());
+        world.run_for(after);
+        let sent = world.gateway.shards[0].send(gateway::shard::Message::Plan(plan));
+        assert!(sent.is_ok());
+        world.run_for(Duration::from_secs(2));
+        let counted = world.counted();
+        assert_eq!(counted.links, 0, "{after:?} after the start");
+    }
+}
+
 /// The only connector of a site drains and comes back: requests wait for it meanwhile.
 #[test]
 fn requests_wait_while_the_only_connector_is_replaced() {

@@ -183,6 +183,7 @@ impl Gateway {
                 out: None,
                 certificate_name: String::new(),
                 chain: Vec::new(),
+                judged_by: self.cx.plan.connector_ca,
                 hello: None,
                 site: 0,
                 connector: u32::MAX,

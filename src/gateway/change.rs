@@ -76,11 +76,12 @@ impl Gateway {
     pub(super) fn replan<R: Verbs>(&mut self, ring: &mut R, plan: Arc<Plan>) {
         self.cx.set_plan(plan);
         let plan = self.cx.plan.clone();
-        let now = UnixTime::since_unix_epoch(Duration::from_secs(self.cx.unix_now.unsigned_abs()));
         let leaving: Vec<_> = self
             .links
-            .iter()
-            .filter_map(|(key, link)| Some((key, no_longer_welcome(link, &plan, now)?)))
+            .iter_mut()
+            .filter_map(|(key, link)| {
+                Some((key, no_longer_welcome(link, &plan, self.cx.unix_now)?))
+            })
             .collect();
         for (key, why) in leaving {
             let Some(link) = self.links.get_mut(key) else {
@@ -112,7 +113,7 @@ fn trust_changed(before: &Snapshot, after: &Snapshot) -> bool {
     before.len() != after.len() || !before.iter().zip(&after).all(same)
 }
 
-fn no_longer_welcome(link: &Link, plan: &Plan, now: UnixTime) -> Option<String> {
+fn no_longer_welcome(link: &mut Link, plan: &Plan, unix_now: i64) -> Option<String> {
     if link.state.phase != Phase::Ready {
         return None;
     }
@@ -124,16 +125,25 @@ fn no_longer_welcome(link: &Link, plan: &Plan, now: UnixTime) -> Option<String> 
         );
         return Some(why);
     }
-    let (leaf, rest) = link.state.chain.split_first()?;
-    let rest: Vec<_> = rest
+    vouched_for(&mut link.state, plan, unix_now).err()
+}
+
+/// Judges a link's chain anew where the plan's CA is another than the one that it was judged by. The error is a line for
+/// the connector.
+pub fn vouched_for(state: &mut relay::State, plan: &Plan, unix_now: i64) -> Result<(), String> {
+    if state.judged_by == plan.connector_ca {
+        return Ok(());
+    }
+    let mut chain = state
+        .chain
         .iter()
-        .map(|der| CertificateDer::from(der.as_slice()))
-        .collect();
-    let verified =
-        plan.relay_verifier
-            .verify_client_cert(&CertificateDer::from(leaf.as_slice()), &rest, now);
-    let error = verified.err()?;
-    Some(format!(
-        "the connector's certificate does not do any more: {error}"
-    ))
+        .map(|der| CertificateDer::from(der.as_slice()));
+    let leaf = chain.next().ok_or("the connector showed no certificate")?;
+    let rest: Vec<_> = chain.collect();
+    let now = UnixTime::since_unix_epoch(Duration::from_secs(unix_now.unsigned_abs()));
+    plan.relay_verifier
+        .verify_client_cert(&leaf, &rest, now)
+        .map_err(|error| format!("the connector's certificate does not do any more: {error}"))?;
+    state.judged_by = plan.connector_ca;
+    Ok(())
 }

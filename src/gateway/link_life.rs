@@ -168,6 +168,7 @@ impl Gateway {
         link.state.out = Some(self.cx.outgoing(link.tls.layout()));
         link.state.certificate_name = moving.certificate_name;
         link.state.chain = moving.chain;
+        link.state.judged_by = moving.judged_by;
         ring.receive(socket, Receive::Large);
         match links::hello(link, moving.hello, &mut self.cx, &self.shared) {
             links::Next::Ready => {

@@ -13,6 +13,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
+use super::change;
 use super::client::Client;
 use super::context::Context;
 use super::control::Order;
@@ -46,6 +47,7 @@ pub struct Moving {
     pub peer: SocketAddr,
     pub certificate_name: String,
     pub chain: Vec<Vec<u8>>,
+    pub judged_by: [u8; 32],
     pub hello: Hello,
     pub unread: Vec<u8>,
 }
@@ -87,6 +89,7 @@ impl Shared {
             peer: link.state.peer,
             certificate_name: link.state.certificate_name,
             chain: link.state.chain,
+            judged_by: link.state.judged_by,
             hello,
             unread: link.state.unread,
         };
@@ -365,6 +368,10 @@ pub fn hello(link: &mut Link, said: Hello, cx: &mut Context, shared: &Shared) ->
             "the connector calls itself `{}` and its certificate is for `{}`",
             said.connector, link.state.certificate_name
         );
+        return refuse(link, refusal::FORBIDDEN, text, cx);
+    }
+    // A reload may have come since the handshake, or while the link moved here.
+    if let Err(text) = change::vouched_for(&mut link.state, &cx.plan, cx.unix_now) {
         return refuse(link, refusal::FORBIDDEN, text, cx);
     }
     let site = match cx.plan.site_of(&said.site, &said.connector) {

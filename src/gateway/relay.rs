@@ -46,6 +46,8 @@ pub struct State {
     pub certificate_name: String,
     /// The connector's chain (DER, leaf first): judged again when a reload changes who may dial in.
     pub chain: Vec<Vec<u8>>,
+    /// [`Plan::connector_ca`](super::plan::Plan::connector_ca) of the plan by which the chain was judged last.
+    pub judged_by: [u8; 32],
     pub hello: Option<Hello>,
     pub site: u32,
     pub connector: u32,
