@@ -11,8 +11,8 @@ use slab::Slab;
 use super::client::{Client, Exchange, Phase, State};
 use super::context::Context;
 use super::fault::Fault;
-use super::hold::{HeldRequest, Incoming};
-use super::plan::{HELD_BODY, HELD_MAX, LARGE_BODY, PIPELINED, STREAM_QUEUE};
+use super::hold::{self, Incoming};
+use super::plan::{LARGE_BODY, PIPELINED, STREAM_QUEUE};
 use super::relay::{self, Link, Wanted};
 use super::response::Orphan;
 use super::{auth, response, retry, route};
@@ -111,20 +111,13 @@ fn first(
     let incoming = Incoming::of(head);
     retry::earn(cx);
     match begin(&incoming, state, exchange, links, cx) {
-        Err((fault @ (Fault::NoConnector | Fault::TrustUnavailable), _))
-            if cx.held.len() < HELD_MAX =>
-        {
-            exchange.wants = fault;
-            exchange.held = Some(Box::new(HeldRequest::new(&incoming)));
-            cx.held.push_back((state.key, state.stamp));
-            Ok(())
-        }
+        Err((fault, _)) if hold::hold(&incoming, fault, state, exchange, cx) => Ok(()),
         outcome => outcome,
     }
 }
 
 /// Routes, judges and opens: the exchange has a stream afterwards, or the fault says why not.
-fn begin(
+pub(super) fn begin(
     head: &Incoming<'_>,
     state: &mut State,
     exchange: &mut Exchange,
@@ -317,8 +310,7 @@ fn body<R: Verbs>(
         ));
     }
     if let Some(held) = &mut exchange.held {
-        held.early.extend_from_slice(bytes);
-        if held.early.len() > HELD_BODY {
+        if !held.keep(bytes) {
             exchange.paused = true;
             read(state, Receive::Paused, ring);
         }
@@ -381,65 +373,6 @@ pub fn resume<R: Verbs>(client: &mut Client, ring: &mut R) {
             Receive::Large
         };
         read(state, mode, ring);
-    }
-}
-
-/// A link or a snapshot came: tries held requests again, in the order of their arrival.
-pub fn retry_held<R: Verbs>(
-    clients: &mut Slab<Client>,
-    links: &mut Slab<Link>,
-    cx: &mut Context,
-    ring: &mut R,
-) {
-    for _ in 0..cx.held.len() {
-        let Some((key, stamp)) = cx.held.pop_front() else {
-            break;
-        };
-        let Some(client) = clients
-            .get_mut(key)
-            .filter(|client| client.state.stamp == stamp)
-        else {
-            continue;
-        };
-        let Client { http, state, .. } = client;
-        let Some(mut exchange) = state.exchange.take() else {
-            continue;
-        };
-        let Some(held) = exchange.held.take() else {
-            state.exchange = Some(exchange);
-            continue;
-        };
-        let outcome = begin(&held.head(), state, &mut exchange, links, cx);
-        match outcome {
-            Ok(()) => {
-                if let Some((link, stream)) = exchange.stream {
-                    if let Some((session, out)) = links.get_mut(link).and_then(Link::session) {
-                        if !held.early.is_empty() {
-                            session.send_data(stream, &held.early, out);
-                            retry::keep(&mut exchange, &held.early, cx);
-                        }
-                        if exchange.request_done {
-                            session.send_end(stream, &mut std::iter::empty(), out);
-                        }
-                    }
-                    relay::mark(links, link, cx);
-                }
-                state.exchange = Some(exchange);
-                cx.mark_client(state);
-                resume(client, ring);
-            }
-            Err((fault @ (Fault::NoConnector | Fault::TrustUnavailable), _)) => {
-                exchange.wants = fault;
-                exchange.held = Some(held);
-                state.exchange = Some(exchange);
-                cx.held.push_back((key, stamp));
-            }
-            Err((fault, detail)) => {
-                state.exchange = Some(exchange);
-                let orphan = response::fail(http, state, fault, &detail, cx);
-                cancel(orphan, links, cx);
-            }
-        }
     }
 }
 

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::balancer::Balancers;
 use super::client::{Client, Phase};
 use super::context::Context;
+use super::hold;
 use super::links::{Moving, Shared};
 use super::plan::Plan;
 use super::relay::{self, Link};
@@ -327,7 +328,7 @@ impl<R: Verbs> Service<R> for Gateway {
             let Gateway {
                 clients, links, cx, ..
             } = self;
-            request::retry_held(clients, links, cx, ring);
+            hold::retry_held(clients, links, cx, ring);
         }
         self.recheck(ring);
         while let Some(token) = self.cx.wheel.pop(self.cx.now) {
