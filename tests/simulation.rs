@@ -618,6 +618,19 @@ fn a_link_that_begins_under_the_old_ca_does_not_outlive_it() {
     }
 }
 
+/// A site without connectors: who gave up waiting leaves no trace among those that wait.
+#[test]
+fn requests_that_waited_in_vain_are_forgotten() {
+    let mut world = World::with_connectors(0, 700, SimConfig::default());
+    world.add_clients(8, 1024, 0, 1);
+    world.run_for(Duration::from_millis(500));
+    assert_eq!(world.counted().requests_held, 8);
+    world.run_for(Duration::from_secs(5));
+    assert_eq!(world.counted().requests_held, 0);
+    let measured = world.total();
+    assert_eq!(measured.statuses.keys().collect::<Vec<_>>(), [&503]);
+}
+
 /// The only connector of a site drains and comes back: requests wait for it meanwhile.
 #[test]
 fn requests_wait_while_the_only_connector_is_replaced() {

@@ -100,6 +100,8 @@ pub struct Exchange {
     /// Waits for what `wants` says is missing: a link, or keys.
     pub held: Option<Box<HeldRequest>>,
     pub wants: Fault,
+    /// It showed a token that is no good, or whose key nobody knows so far.
+    pub bad_token: bool,
     /// For the answer 401.
     pub challenge: Option<Challenge>,
     pub site: u32,
@@ -140,6 +142,7 @@ impl Exchange {
             begun: false,
             held: None,
             wants: Fault::NoConnector,
+            bad_token: false,
             challenge: None,
             site: 0,
             connector: u32::MAX,

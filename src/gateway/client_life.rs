@@ -281,7 +281,6 @@ impl Gateway {
                 }
             },
         };
-        let orphan = response::fail(http, state, fault.0, fault.1, cx);
-        request::cancel(orphan, links, cx);
+        request::refuse(http, state, fault.0, fault.1, links, cx);
     }
 }

@@ -163,8 +163,11 @@ fn judge_of_links(file: &Path) -> Result<(Arc<dyn ClientCertVerifier>, [u8; 32])
 pub const CLIENT_STAGE: usize = 64 * 1024;
 /// Request bytes queued in a stream above which the client is not read.
 pub const STREAM_QUEUE: usize = 64 * 1024;
-/// Requests that a shard holds for want of a link.
+/// Requests that a shard holds for want of a link or of keys; of one site, half of them; of those whose token has a key
+/// that nobody knows so far, which anybody can send, a few.
 pub const HELD_MAX: usize = 1024;
+pub const HELD_OF_SITE: usize = HELD_MAX / 2;
+pub const HELD_FOR_KEY: usize = 64;
 /// Body bytes that a held request may keep.
 pub const HELD_BODY: usize = 64 * 1024;
 /// Body bytes of a request that are kept, so that another connector can be asked.

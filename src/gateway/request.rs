@@ -52,11 +52,7 @@ pub fn plaintext<R: Verbs>(
             Err(refusal) => Err((Fault::of_status(refusal.status), refusal.why.into())),
         };
         if let Err((fault, detail)) = outcome {
-            if state.bad_tokens >= BAD_TOKENS_MAX {
-                http.close_after_response();
-            }
-            let orphan = response::fail(http, state, fault, &detail, cx);
-            cancel(orphan, links, cx);
+            refuse(http, state, fault, &detail, links, cx);
         }
     }
     if state.phase == Phase::Open {
@@ -124,6 +120,10 @@ pub(super) fn begin(
     links: &mut Slab<Link>,
     cx: &mut Context,
 ) -> Result<(), Failure> {
+    // A held request comes here again, perhaps as somebody else.
+    exchange.client = None;
+    exchange.challenge = None;
+    exchange.bad_token = false;
     let snapshot = cx.snapshot.clone();
     let site = route::site(&snapshot, state.sni.as_deref(), head.host).map_err(|fault| {
         (
@@ -137,6 +137,9 @@ pub(super) fn begin(
         .map_err(|r| (Fault::BadRequest, r.why.to_owned()))?;
     let (index, route) = route::admit(&snapshot, site, normal.path, head.method, head.framing)
         .map_err(|fault| (fault, fault.explanation().to_owned()))?;
+    if exchange.body_in > route.max_body {
+        return Err(too_large(route.max_body));
+    }
     let entry = enter(head, &snapshot, site, route.auth, state, exchange, cx)?;
     exchange.goes_by(route);
 
@@ -221,15 +224,14 @@ fn enter(
         Err(refused) => refused,
     };
     exchange.challenge = refused.challenge;
+    exchange.bad_token = refused.challenge == Some(auth::Challenge::InvalidToken);
     let Some(missing) = refused.missing else {
-        let bad = refused.challenge == Some(auth::Challenge::InvalidToken);
-        state.bad_tokens = state.bad_tokens.saturating_add(u8::from(bad));
         return Err((refused.fault, refused.detail));
     };
     let coming = missing.source.is_some_and(|source| cx.ask(&source));
+    exchange.bad_token = missing.stale_key;
     if missing.stale_key && !coming {
         exchange.challenge = Some(auth::Challenge::InvalidToken);
-        state.bad_tokens = state.bad_tokens.saturating_add(1);
         return Err((Fault::Unauthenticated, refused.detail));
     }
     Err((refused.fault, refused.detail))
@@ -290,6 +292,11 @@ fn identity_fields<'a>(
     .chain(known)
 }
 
+fn too_large(most: u64) -> Failure {
+    let detail = format!("the route takes {most} bytes at most");
+    (Fault::BodyTooLarge, detail)
+}
+
 /// Body bytes of the open request.
 fn body<R: Verbs>(
     state: &mut State,
@@ -304,10 +311,7 @@ fn body<R: Verbs>(
     };
     exchange.body_in += bytes.len() as u64;
     if exchange.body_in > exchange.max_body {
-        return Err((
-            Fault::BodyTooLarge,
-            format!("the route takes {} bytes at most", exchange.max_body),
-        ));
+        return Err(too_large(exchange.max_body));
     }
     if let Some(held) = &mut exchange.held {
         if !held.keep(bytes) {
@@ -342,7 +346,9 @@ fn end<R: Verbs>(
 ) -> Result<(), Failure> {
     if let Some(exchange) = state.exchange.as_mut() {
         exchange.request_done = true;
-        if let Some((link, stream)) = exchange.stream {
+        if let Some(held) = &mut exchange.held {
+            held.end(trailers.filter(|f| !is_ours(f.name)));
+        } else if let Some((link, stream)) = exchange.stream {
             let mut trailers = trailers.filter(|f| !is_ours(f.name)).peekable();
             if trailers.peek().is_some() {
                 // They are not kept.
@@ -374,6 +380,24 @@ pub fn resume<R: Verbs>(client: &mut Client, ring: &mut R) {
         };
         read(state, mode, ring);
     }
+}
+
+/// Answers a request with a fault, and counts a token that was no good: a connection that shows many is not kept.
+pub fn refuse(
+    http: &mut http1::Server,
+    state: &mut State,
+    fault: Fault,
+    detail: &str,
+    links: &mut Slab<Link>,
+    cx: &mut Context,
+) {
+    let bad = state.exchange.as_ref().is_some_and(|e| e.bad_token);
+    state.bad_tokens = state.bad_tokens.saturating_add(u8::from(bad));
+    if state.bad_tokens >= BAD_TOKENS_MAX {
+        http.close_after_response();
+    }
+    let orphan = response::fail(http, state, fault, detail, cx);
+    cancel(orphan, links, cx);
 }
 
 /// Ends the stream of a request that is over on the client's side.

@@ -167,7 +167,7 @@ impl Gateway {
                     .iter()
                     .filter(|(_, c)| c.state.exchange.is_some())
                     .count() as u64;
-                self.cx.stats.requests_held = self.cx.held.len() as u64;
+                self.cx.stats.requests_held = self.cx.held.waiting() as u64;
                 self.cx.count_judgements();
                 self.cx.stats.memory_charged = self.charged(ring) as u64;
                 let _ = reply.try_send(self.cx.stats.clone());
