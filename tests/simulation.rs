@@ -17,6 +17,7 @@ use tidegate::control::publication::Published;
 use tidegate::control::snapshot::{Registry, Snapshot};
 use tidegate::gateway::control::Order;
 use tidegate::gateway::links::Shared;
+use tidegate::gateway::publishing::Backlog;
 use tidegate::gateway::{self, shard::Gateway};
 use tidegate::observe::metrics::ShardStats;
 use tidegate::ring::sim::{Death, RingId, SimConfig, SimNet, SimRing};
@@ -106,6 +107,7 @@ struct GatewayHost {
     ring: SimRing,
     service: Gateway,
     publications: mpsc::Receiver<Order>,
+    backlog: Arc<Backlog>,
     registry: Mutex<Registry>,
     published: Arc<Published<Snapshot>>,
     plan: Arc<gateway::plan::Plan>,
@@ -123,10 +125,12 @@ impl GatewayHost {
         let registry = Mutex::new(registry);
         let (sender, receiver) = mesh::channel(64, ring.waker());
         let (control, publications) = mpsc::sync_channel(16);
+        let backlog = Arc::new(Backlog::default());
         let shared = Arc::new(Shared {
             incarnations: Arc::new(Mutex::new(Incarnations::new())),
             shards: vec![sender.clone()],
             control,
+            backlog: backlog.clone(),
             names,
         });
         let cx = gateway::context::Context::new(
@@ -156,6 +160,7 @@ impl GatewayHost {
             ring,
             service,
             publications,
+            backlog,
             registry,
             published,
             plan,
@@ -615,6 +620,26 @@ fn a_link_that_begins_under_the_old_ca_does_not_outlive_it() {
         world.run_for(Duration::from_secs(2));
         let counted = world.counted();
         assert_eq!(counted.links, 0, "{after:?} after the start");
+    }
+}
+
+/// The control thread has no room for more settings: the link stays up, and they are published again.
+#[test]
+fn settings_that_find_no_room_come_again() {
+    for seed in 800..800 + seeds() {
+        let mut world = World::with_connectors(2, seed, SimConfig::default());
+        let backlog = world.gateway.backlog.clone();
+        let others: Vec<_> = (0..).map_while(|_| backlog.enter(1)).collect();
+        world.run_for(Duration::from_secs(3));
+        let counted = world.counted();
+        assert_eq!((counted.links, counted.links_lost), (2, 0));
+        drop(others);
+        world.run_for(Duration::from_secs(4));
+        world.add_clients(4, 1024, 0, 1);
+        world.run_for(Duration::from_secs(2));
+        assert_eq!(world.counted().links_opened, 2);
+        let measured = world.total();
+        assert_eq!(measured.statuses.keys().collect::<Vec<_>>(), [&200]);
     }
 }
 

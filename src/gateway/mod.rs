@@ -28,6 +28,7 @@ pub mod hold;
 pub mod link_life;
 pub mod links;
 pub mod plan;
+pub mod publishing;
 pub mod relay;
 pub mod request;
 pub mod response;

@@ -178,5 +178,3 @@ pub const DRAIN_BYTES: usize = 1024 * 1024;
 pub const LARGE_BODY: u64 = 16 * 1024;
 /// Pipelined bytes kept inside the HTTP core above which the client is not read.
 pub const PIPELINED: usize = 8 * 1024;
-/// A settings document.
-pub const DOCUMENT_MAX: u32 = 8 * 1024 * 1024;

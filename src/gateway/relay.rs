@@ -17,6 +17,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::context::Context;
+use super::publishing::Inbox;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -51,8 +52,7 @@ pub struct State {
     pub hello: Option<Hello>,
     pub site: u32,
     pub connector: u32,
-    /// Settings chunks received so far.
-    pub document: Vec<u8>,
+    pub settings: Inbox,
     pub dirty: bool,
     pub opened: Instant,
     pub armed: Option<Instant>,

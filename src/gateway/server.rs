@@ -23,6 +23,7 @@ use super::context::Context;
 use super::control::{Control, ORDERS, Order};
 use super::links::Shared;
 use super::plan::{self, Plan, Secrets};
+use super::publishing::Backlog;
 use super::shard::{Gateway, Message};
 
 /// Messages that may wait for a shard.
@@ -68,6 +69,7 @@ fn serve(file: &Path, config: &GatewayConfig) -> Result<(), String> {
     // Also while it is off: a reload may turn it on.
     let (access, _access_writer) = access::to_stdout().map_err(|e| format!("access log: {e}"))?;
     let incarnations = Arc::new(Mutex::new(Incarnations::new()));
+    let backlog = Arc::new(Backlog::default());
 
     let fleet = {
         let (plan, published, config) = (plan.clone(), published.clone(), config.clone());
@@ -81,6 +83,7 @@ fn serve(file: &Path, config: &GatewayConfig) -> Result<(), String> {
                     incarnations: incarnations.clone(),
                     shards: start.siblings,
                     control: control.clone(),
+                    backlog: backlog.clone(),
                     names: names.clone(),
                 });
                 let (index, access) = (start.index as u16, Some(access.clone()));

@@ -141,6 +141,7 @@ impl Gateway {
                     .get_mut(link)
                     .filter(|link| link.state.stamp == stamp)
                 {
+                    link.state.settings.judged();
                     if let Some((session, out)) = link.session() {
                         session.send_published(hash, accepted, &text, out);
                     }
