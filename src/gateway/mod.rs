@@ -36,3 +36,4 @@ pub mod retry;
 pub mod route;
 pub mod server;
 pub mod shard;
+pub mod sweep;

@@ -17,6 +17,7 @@ use super::links::{Moving, Shared};
 use super::plan::Plan;
 use super::relay::{self, Link};
 use super::request;
+use super::sweep::Sweep;
 
 /// What a shard is told from outside.
 pub enum Message {
@@ -75,8 +76,8 @@ pub struct Gateway {
     pub(super) finished: bool,
     /// Once a second: pressure, wall clock.
     pub(super) next_tick: Instant,
-    /// Someone may have been denied: clients from this key on are still to be looked at.
-    pub(super) recheck: Option<usize>,
+    /// Someone may have been denied: clients that are still to be looked at.
+    pub(super) sweep: Sweep,
 }
 
 impl Gateway {
@@ -94,7 +95,7 @@ impl Gateway {
             draining: None,
             finished: false,
             next_tick,
-            recheck: None,
+            sweep: Sweep::default(),
         }
     }
 
@@ -377,8 +378,8 @@ impl<R: Verbs> Service<R> for Gateway {
         let drain = self.draining;
         // The once-a-second tick matters only while something is open: an idle shard sleeps.
         let tick = (self.cx.buffered + self.cx.retries.kept > 0).then_some(self.next_tick);
-        let recheck = self.recheck.map(|_| self.cx.now);
-        [wheel, drain, tick, recheck].into_iter().flatten().min()
+        let sweep = self.sweep.is_under_way().then_some(self.cx.now);
+        [wheel, drain, tick, sweep].into_iter().flatten().min()
     }
 
     fn is_finished(&self) -> bool {
