@@ -643,11 +643,34 @@ fn settings_that_find_no_room_come_again() {
     }
 }
 
+/// What is kept of a request counts against the memory cap until its answer comes, and no longer.
+#[test]
+fn what_is_kept_for_a_retry_is_charged_until_the_answer() {
+    let mut world = World::with_connectors(2, 900, SimConfig::default());
+    world.run_for(Duration::from_secs(3));
+    world.net.partition(connector_address(0), UPSTREAM);
+    world.net.partition(connector_address(1), UPSTREAM);
+    world.add_clients(8, 1024, 0, 1);
+    world.run_for(Duration::from_millis(500));
+    let counted = world.counted();
+    assert_eq!(counted.requests_open, 8);
+    assert!(
+        counted.memory_charged > 8 * 100,
+        "{}",
+        counted.memory_charged
+    );
+    world.net.heal(connector_address(0), UPSTREAM);
+    world.net.heal(connector_address(1), UPSTREAM);
+    world.run_for(Duration::from_secs(30));
+    let counted = world.counted();
+    assert_eq!((counted.requests_open, counted.memory_charged), (0, 0));
+}
+
 /// A site without connectors: who gave up waiting leaves no trace among those that wait.
 #[test]
 fn requests_that_waited_in_vain_are_forgotten() {
     let mut world = World::with_connectors(0, 700, SimConfig::default());
-    world.add_clients(8, 1024, 0, 1);
+    world.add_clients(8, 1024, 0, 3);
     world.run_for(Duration::from_millis(500));
     assert_eq!(world.counted().requests_held, 8);
     world.run_for(Duration::from_secs(5));

@@ -189,6 +189,8 @@ pub fn hold(
         return false;
     };
     exchange.wants = fault;
+    // Its OPEN is written anew when it begins.
+    exchange.open.clear(0);
     exchange.held = Some(Box::new(HeldRequest::new(head, ticket)));
     true
 }

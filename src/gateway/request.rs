@@ -189,7 +189,8 @@ pub(super) fn begin(
                 except: Some(connector),
                 ..wanted
             };
-            exchange.whole = head.framing == Framing::None || relay::is_linked(&others, cx);
+            let whole = head.framing == Framing::None || relay::is_linked(&others, cx);
+            retry::begin(exchange, whole, cx);
             Ok(())
         }
         relay::Opened::Full => Err((

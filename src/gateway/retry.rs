@@ -24,6 +24,8 @@ use slab::Slab;
 /// Buffers for kept bodies that wait for reuse, and the largest among them.
 const POOL_BODIES: usize = 64;
 const POOL_BODY_BYTES: usize = 2 * KEPT_BODY;
+/// An exchange's buffer for OPENs stays with it, unless one request made it larger.
+const KEPT_OPEN_BUFFER: usize = 4096;
 
 /// A shard's retries.
 #[derive(Default)]
@@ -31,7 +33,7 @@ pub struct Retries {
     budget: Budget,
     /// Requests whose stream was lost and that may go elsewhere.
     lost: Vec<Lost>,
-    /// Body bytes kept in exchanges, for the memory cap.
+    /// Bytes of OPENs and bodies kept in exchanges, for the memory cap.
     pub kept: usize,
     bodies: Vec<Vec<u8>>,
 }
@@ -112,6 +114,16 @@ pub fn earn(cx: &mut Context) {
     cx.retries.budget.earn();
 }
 
+/// The request went to its first connector. Its OPEN is kept if `whole`: all that came of it is here, or will be kept.
+pub fn begin(exchange: &mut Exchange, whole: bool, cx: &mut Context) {
+    exchange.whole = whole;
+    if whole {
+        cx.retries.kept += exchange.open.len();
+    } else {
+        exchange.open.clear(KEPT_OPEN_BUFFER);
+    }
+}
+
 /// Body bytes went to the stream: kept while the request is whole and they are few.
 pub fn keep(exchange: &mut Exchange, bytes: &[u8], cx: &mut Context) {
     if !exchange.whole {
@@ -129,9 +141,13 @@ pub fn keep(exchange: &mut Exchange, bytes: &[u8], cx: &mut Context) {
 
 /// The request will not be sent again: what was kept for it goes.
 pub fn let_go(exchange: &mut Exchange, cx: &mut Context) {
+    if !exchange.whole {
+        return;
+    }
     exchange.whole = false;
     let mut body = std::mem::take(&mut exchange.kept);
-    cx.retries.kept -= body.len();
+    cx.retries.kept -= body.len() + exchange.open.len();
+    exchange.open.clear(KEPT_OPEN_BUFFER);
     let worth_keeping = (1..=POOL_BODY_BYTES).contains(&body.capacity());
     if worth_keeping && cx.retries.bodies.len() < POOL_BODIES {
         body.clear();
