@@ -169,6 +169,11 @@ impl Gateway {
                     .iter()
                     .filter(|(_, c)| c.state.exchange.is_some())
                     .count() as u64;
+                self.cx.stats.handshakes_open = self
+                    .clients
+                    .iter()
+                    .filter(|(_, c)| c.state.phase == Phase::Handshake)
+                    .count() as u64;
                 self.cx.stats.requests_held = self.cx.held.waiting() as u64;
                 self.cx.count_judgements();
                 self.cx.stats.memory_charged = self.charged(ring) as u64;
