@@ -607,7 +607,8 @@ fn connectors_restarted_in_turn_lose_nothing() {
 /// Whenever in a link's beginning the CA of connectors is replaced: it does not become one that carries requests.
 #[test]
 fn a_link_that_begins_under_the_old_ca_does_not_outlive_it() {
-    for after in (0..20).map(|n| Duration::from_micros(200 * n)) {
+    let mut opened = Vec::new();
+    for after in (0..160).map(|n| Duration::from_micros(250 * n)) {
         let mut world = World::new(600, SimConfig::default());
         let file = |name| std::fs::read_to_string(world.lab.0.join(name)).unwrap();
         let other = file("gateway.toml").replace("= \"ca.pem\"", "= \"clients-ca.pem\"");
@@ -620,7 +621,10 @@ fn a_link_that_begins_under_the_old_ca_does_not_outlive_it() {
         world.run_for(Duration::from_secs(2));
         let counted = world.counted();
         assert_eq!(counted.links, 0, "{after:?} after the start");
+        opened.push(counted.links_opened);
     }
+    // The canary: from before the first dial until after READY.
+    assert_eq!((opened.first(), opened.last()), (Some(&0), Some(&1)));
 }
 
 /// The control thread has no room for more settings: the link stays up, and they are published again.
