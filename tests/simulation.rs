@@ -17,6 +17,7 @@ use tidegate::control::publication::Published;
 use tidegate::control::snapshot::{Registry, Snapshot};
 use tidegate::gateway::control::Order;
 use tidegate::gateway::links::Shared;
+use tidegate::gateway::publishing::Backlog;
 use tidegate::gateway::{self, shard::Gateway};
 use tidegate::observe::metrics::ShardStats;
 use tidegate::ring::sim::{Death, RingId, SimConfig, SimNet, SimRing};
@@ -106,6 +107,7 @@ struct GatewayHost {
     ring: SimRing,
     service: Gateway,
     publications: mpsc::Receiver<Order>,
+    backlog: Arc<Backlog>,
     registry: Mutex<Registry>,
     published: Arc<Published<Snapshot>>,
     plan: Arc<gateway::plan::Plan>,
@@ -123,10 +125,12 @@ impl GatewayHost {
         let registry = Mutex::new(registry);
         let (sender, receiver) = mesh::channel(64, ring.waker());
         let (control, publications) = mpsc::sync_channel(16);
+        let backlog = Arc::new(Backlog::default());
         let shared = Arc::new(Shared {
             incarnations: Arc::new(Mutex::new(Incarnations::new())),
             shards: vec![sender.clone()],
             control,
+            backlog: backlog.clone(),
             names,
         });
         let cx = gateway::context::Context::new(
@@ -156,6 +160,7 @@ impl GatewayHost {
             ring,
             service,
             publications,
+            backlog,
             registry,
             published,
             plan,
@@ -597,6 +602,85 @@ fn connectors_restarted_in_turn_lose_nothing() {
         assert!(measured.errors.is_empty(), "{:?}", measured.errors);
         assert!(measured.latency.len() > 500, "{}", measured.latency.len());
     }
+}
+
+/// Whenever in a link's beginning the CA of connectors is replaced: it does not become one that carries requests.
+#[test]
+fn a_link_that_begins_under_the_old_ca_does_not_outlive_it() {
+    let mut opened = Vec::new();
+    for after in (0..160).map(|n| Duration::from_micros(250 * n)) {
+        let mut world = World::new(600, SimConfig::default());
+        let file = |name| std::fs::read_to_string(world.lab.0.join(name)).unwrap();
+        let other = file("gateway.toml").replace("= \"ca.pem\"", "= \"clients-ca.pem\"");
+        std::fs::write(world.lab.0.join("other.toml"), other).unwrap();
+        let (config, _) = load_gateway(&world.lab.0.join("other.toml")).unwrap();
+        let plan = Arc::new(gateway::server::plan(&config).unwrap());
+        world.run_for(after);
+        let sent = world.gateway.shards[0].send(gateway::shard::Message::Plan(plan));
+        assert!(sent.is_ok());
+        world.run_for(Duration::from_secs(2));
+        let counted = world.counted();
+        assert_eq!(counted.links, 0, "{after:?} after the start");
+        opened.push(counted.links_opened);
+    }
+    // The canary: from before the first dial until after READY.
+    assert_eq!((opened.first(), opened.last()), (Some(&0), Some(&1)));
+}
+
+/// The control thread has no room for more settings: the link stays up, and they are published again.
+#[test]
+fn settings_that_find_no_room_come_again() {
+    for seed in 800..800 + seeds() {
+        let mut world = World::with_connectors(2, seed, SimConfig::default());
+        let backlog = world.gateway.backlog.clone();
+        let others: Vec<_> = (0..).map_while(|_| backlog.enter(1)).collect();
+        world.run_for(Duration::from_secs(3));
+        let counted = world.counted();
+        assert_eq!((counted.links, counted.links_lost), (2, 0));
+        drop(others);
+        world.run_for(Duration::from_secs(4));
+        world.add_clients(4, 1024, 0, 1);
+        world.run_for(Duration::from_secs(2));
+        assert_eq!(world.counted().links_opened, 2);
+        let measured = world.total();
+        assert_eq!(measured.statuses.keys().collect::<Vec<_>>(), [&200]);
+    }
+}
+
+/// What is kept of a request counts against the memory cap until its answer comes, and no longer.
+#[test]
+fn what_is_kept_for_a_retry_is_charged_until_the_answer() {
+    let mut world = World::with_connectors(2, 900, SimConfig::default());
+    world.run_for(Duration::from_secs(3));
+    world.net.partition(connector_address(0), UPSTREAM);
+    world.net.partition(connector_address(1), UPSTREAM);
+    world.add_clients(8, 1024, 0, 1);
+    world.run_for(Duration::from_millis(500));
+    let counted = world.counted();
+    assert_eq!(counted.requests_open, 8);
+    assert!(
+        counted.memory_charged > 8 * 100,
+        "{}",
+        counted.memory_charged
+    );
+    world.net.heal(connector_address(0), UPSTREAM);
+    world.net.heal(connector_address(1), UPSTREAM);
+    world.run_for(Duration::from_secs(30));
+    let counted = world.counted();
+    assert_eq!((counted.requests_open, counted.memory_charged), (0, 0));
+}
+
+/// A site without connectors: who gave up waiting leaves no trace among those that wait.
+#[test]
+fn requests_that_waited_in_vain_are_forgotten() {
+    let mut world = World::with_connectors(0, 700, SimConfig::default());
+    world.add_clients(8, 1024, 0, 3);
+    world.run_for(Duration::from_millis(500));
+    assert_eq!(world.counted().requests_held, 8);
+    world.run_for(Duration::from_secs(5));
+    assert_eq!(world.counted().requests_held, 0);
+    let measured = world.total();
+    assert_eq!(measured.statuses.keys().collect::<Vec<_>>(), [&503]);
 }
 
 /// The only connector of a site drains and comes back: requests wait for it meanwhile.

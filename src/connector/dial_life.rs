@@ -96,6 +96,7 @@ impl Connector {
                 ready_since: None,
                 away: None,
                 refused: false,
+                publish_at: None,
                 dirty: false,
                 armed: None,
             },

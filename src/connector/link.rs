@@ -38,6 +38,8 @@ pub struct State {
     pub away: Option<Duration>,
     /// The gateway said why it wants nothing of us.
     pub refused: bool,
+    /// When the settings are published again that the gateway had no time for.
+    pub publish_at: Option<Instant>,
     pub dirty: bool,
     pub armed: Option<Instant>,
 }
@@ -64,7 +66,10 @@ impl Link {
 
     pub fn deadline(&self) -> Instant {
         match self.state.phase {
-            Phase::Ready => self.session.next_deadline(),
+            Phase::Ready => {
+                let session = self.session.next_deadline();
+                self.state.publish_at.map_or(session, |at| at.min(session))
+            }
             _ => self.state.opened + LINK_TIMEOUT,
         }
     }

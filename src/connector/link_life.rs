@@ -4,12 +4,16 @@ use crate::ring::{Receive, RecvBuf, Verbs};
 use crate::wire::relay::{self, Event, ResetCode, Session, StreamId};
 use crate::wire::tls::Step;
 use slab::Slab;
+use std::time::Duration;
 
 use super::context::{Context, Owner};
 use super::exchange::{self, Exchange};
 use super::link::{self, Link};
 use super::shard::{Connector, Message, TIMER_KIND};
 use super::upstream::Upstream;
+
+/// Settings that the gateway had no time for are published again after so many milliseconds, at random.
+const PUBLISH_AGAIN_MS: std::ops::Range<u64> = 1000..3000;
 
 impl Connector {
     pub(super) fn drop_link<R: Verbs>(&mut self, ring: &mut R, key: usize, why: &str) {
@@ -202,9 +206,17 @@ impl Connector {
         if link.state.phase != link::Phase::Ready {
             return self.drop_link(ring, key, "no READY in time");
         }
+        let (plan, now) = (cx.plan.clone(), cx.now);
+        let again = link.state.publish_at.take_if(|at| *at <= now).is_some();
         let Some((session, out)) = link.session() else {
             return;
         };
+        if again {
+            session.publish(plan.document_hash, plan.document.clone(), out);
+        }
+        if session.next_deadline() > now {
+            return;
+        }
         if let Err(error) = session.handle_timeout(cx.now, out) {
             self.drop_link(ring, key, &error.text);
         }
@@ -286,6 +298,19 @@ fn frames<R: Verbs>(
             Event::Refused { text, .. } => {
                 state.refused = true;
                 return (Err(format!("the gateway refused the link: {text}")), ready);
+            }
+            Event::Published {
+                accepted,
+                text,
+                hash,
+            } if !accepted && text.starts_with(relay::BUSY) => {
+                // A newer document may have been published since: then its own answer comes.
+                if hash == cx.plan.document_hash {
+                    let wait = Duration::from_millis(cx.random.u64(PUBLISH_AGAIN_MS));
+                    state.publish_at = Some(cx.now + wait);
+                    tracing::info!(gateway = %cx.plan.gateways[cx.targets[state.target].gateway].address.host, "the gateway judges other settings: ours are published again");
+                }
+                Then::Nothing
             }
             Event::Published {
                 accepted,

@@ -10,6 +10,7 @@ use std::time::Instant;
 use super::balancer;
 use super::client::{self, Client, Phase};
 use super::links::{self};
+use super::publishing::Inbox;
 use super::relay::{self, Link};
 use super::shard::{Gateway, Owner};
 
@@ -183,10 +184,11 @@ impl Gateway {
                 out: None,
                 certificate_name: String::new(),
                 chain: Vec::new(),
+                judged_by: self.cx.plan.connector_ca,
                 hello: None,
                 site: 0,
                 connector: u32::MAX,
-                document: Vec::new(),
+                settings: Inbox::default(),
                 dirty: false,
                 opened: self.cx.now,
                 armed: None,

@@ -24,12 +24,13 @@ use crate::control::settings::{Auth, sha256};
 use crate::control::snapshot::{ClientIdentity, Snapshot, Source, Trust, Verdict};
 use crate::control::tokens::MAX_TOKEN_BYTES;
 use crate::wire::Field;
-use std::collections::HashMap;
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::fault::Fault;
+use memory::Memory;
 
-/// Verdicts on certificates, and on tokens, that a shard remembers; at the maximum the memory is emptied and fills again.
+/// Verdicts on certificates, and on tokens, that a shard remembers.
 const REMEMBERED_MAX: usize = 16_384;
 /// A rejection may be due to the clock (issued this very second, by a CA whose clock is ahead): it is remembered no longer
 /// than this. To judge again costs some 200 µs.
@@ -39,6 +40,8 @@ const REJECTED_SECONDS: i64 = 2;
 pub struct Chain {
     hash: [u8; 32],
     certificates: Vec<Vec<u8>>,
+    /// The last rejection, by site. It stays with the connection: anybody can make chains that are no good.
+    rejected: RefCell<Option<(u32, Remembered)>>,
 }
 
 impl Chain {
@@ -51,7 +54,11 @@ impl Chain {
             bytes.extend_from_slice(der);
         }
         let hash = sha256(&bytes);
-        Some(Chain { hash, certificates })
+        Some(Chain {
+            hash,
+            certificates,
+            rejected: RefCell::default(),
+        })
     }
 }
 
@@ -92,11 +99,20 @@ impl Remembered {
 }
 
 /// One shard's memory of verdicts.
-#[derive(Default)]
 pub struct Judge {
-    certificates: HashMap<([u8; 32], u32), Remembered>,
-    tokens: HashMap<([u8; 32], u32), Rc<JudgedToken>>,
+    certificates: Memory<([u8; 32], u32), Remembered>,
+    tokens: Memory<([u8; 32], u32), Rc<JudgedToken>>,
     pub counts: Counts,
+}
+
+impl Default for Judge {
+    fn default() -> Judge {
+        Judge {
+            certificates: Memory::new(REMEMBERED_MAX),
+            tokens: Memory::new(REMEMBERED_MAX),
+            counts: Counts::default(),
+        }
+    }
 }
 
 /// Judgements, for metrics.
@@ -301,17 +317,25 @@ impl Judge {
             self.counts.cached += 1;
             return known.verdict.clone();
         }
+        if let Some((at, known)) = &*chain.rejected.borrow()
+            && *at == site
+            && known.holds(trust, unix_now)
+        {
+            self.counts.cached += 1;
+            return known.verdict.clone();
+        }
         let judged = Remembered::new(trust, trust.judge(&chain.certificates, unix_now), unix_now);
+        let verdict = judged.verdict.clone();
         match &*judged.verdict {
             Verdict::Accepted(_) => self.counts.accepted += 1,
             Verdict::Revoked(_) => self.counts.revoked += 1,
             Verdict::Rejected(_) | Verdict::Unknown(_) => self.counts.rejected += 1,
         }
-        let verdict = judged.verdict.clone();
-        if self.certificates.len() >= REMEMBERED_MAX {
-            self.certificates.clear();
+        match &*verdict {
+            Verdict::Accepted(_) | Verdict::Revoked(_) => self.certificates.insert(key, judged),
+            Verdict::Rejected(_) => *chain.rejected.borrow_mut() = Some((site, judged)),
+            Verdict::Unknown(_) => {}
         }
-        self.certificates.insert(key, judged);
         verdict
     }
 
@@ -353,9 +377,6 @@ impl Judge {
                 token: token.into(),
                 remembered,
             });
-            if self.tokens.len() >= REMEMBERED_MAX {
-                self.tokens.clear();
-            }
             self.tokens.insert(key, judged.clone());
             *last = Some(judged);
         }
@@ -391,5 +412,6 @@ fn unavailable(verdict: &Verdict) -> Refused {
     }
 }
 
+mod memory;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 //! What a newer snapshot or plan means to what is open already: clients that may stay no longer, links that may not.
 
-use crate::control::snapshot::{Snapshot, Verdict};
+use crate::control::snapshot::Verdict;
 use crate::ring::Verbs;
 use crate::wire::relay::refusal;
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -14,9 +14,6 @@ use super::relay::{self, Link, Phase};
 use super::shard::Gateway;
 use super::{request, response};
 
-/// Clients looked at in one turn: some tens of microseconds.
-const RECHECKED_A_TURN: usize = 1024;
-
 impl Gateway {
     /// Takes a newer snapshot, if there is one. True when there was.
     pub(super) fn refresh_snapshot(&mut self) -> bool {
@@ -24,25 +21,23 @@ impl Gateway {
         if !self.cx.refresh_snapshot() {
             return false;
         }
-        if trust_changed(&before, &self.cx.snapshot) {
-            self.recheck = Some(0);
-        }
+        let keys = self.clients.capacity();
+        self.sweep.begin(&before, &self.cx.snapshot, keys);
         true
     }
 
     /// Looks at the next few open requests: one whose client is on a deny-list or revocation list by now ends at once,
     /// without the bytes that still wait. Requests to come are judged when they come.
     pub(super) fn recheck<R: Verbs>(&mut self, ring: &mut R) {
-        let Some(from) = self.recheck.take() else {
+        if !self.sweep.is_under_way() {
             return;
-        };
-        let end = self.clients.capacity().min(from + RECHECKED_A_TURN);
-        for key in from..end {
+        }
+        for key in self.sweep.next(self.clients.capacity()) {
             if let Some(why) = self.denied(key) {
                 self.cut(ring, key, &why);
             }
         }
-        self.recheck = (end < self.clients.capacity()).then_some(end);
+        self.sweep.looked();
     }
 
     fn denied(&self, key: usize) -> Option<String> {
@@ -50,6 +45,9 @@ impl Gateway {
         let Verdict::Accepted(identity) = exchange.client.as_deref()? else {
             return None;
         };
+        if !self.sweep.concerns(exchange.site) {
+            return None;
+        }
         let site = self.cx.snapshot.sites.get(exchange.site as usize)?;
         site.trust.denies(identity)
     }
@@ -76,11 +74,10 @@ impl Gateway {
     pub(super) fn replan<R: Verbs>(&mut self, ring: &mut R, plan: Arc<Plan>) {
         self.cx.set_plan(plan);
         let plan = self.cx.plan.clone();
-        let now =
-            UnixTime::since_unix_epoch(Duration::from_secs(self.cx.unix_now().unsigned_abs()));
+        let now = self.cx.unix_now();
         let leaving: Vec<_> = self
             .links
-            .iter()
+            .iter_mut()
             .filter_map(|(key, link)| Some((key, no_longer_welcome(link, &plan, now)?)))
             .collect();
         for (key, why) in leaving {
@@ -100,20 +97,7 @@ impl Gateway {
     }
 }
 
-fn trust_changed(before: &Snapshot, after: &Snapshot) -> bool {
-    let same = |(a, b): (&Arc<_>, &Arc<_>)| Arc::ptr_eq(a, b);
-    let trusts = |snapshot: &Snapshot| -> Vec<_> {
-        snapshot
-            .sites
-            .iter()
-            .map(|site| site.trust.clone())
-            .collect()
-    };
-    let (before, after) = (trusts(before), trusts(after));
-    before.len() != after.len() || !before.iter().zip(&after).all(same)
-}
-
-fn no_longer_welcome(link: &Link, plan: &Plan, now: UnixTime) -> Option<String> {
+fn no_longer_welcome(link: &mut Link, plan: &Plan, unix_now: i64) -> Option<String> {
     if link.state.phase != Phase::Ready {
         return None;
     }
@@ -125,16 +109,25 @@ fn no_longer_welcome(link: &Link, plan: &Plan, now: UnixTime) -> Option<String> 
         );
         return Some(why);
     }
-    let (leaf, rest) = link.state.chain.split_first()?;
-    let rest: Vec<_> = rest
+    vouched_for(&mut link.state, plan, unix_now).err()
+}
+
+/// Judges a link's chain anew where the plan's CA is another than the one that it was judged by. The error is a line for
+/// the connector.
+pub fn vouched_for(state: &mut relay::State, plan: &Plan, unix_now: i64) -> Result<(), String> {
+    if state.judged_by == plan.connector_ca {
+        return Ok(());
+    }
+    let mut chain = state
+        .chain
         .iter()
-        .map(|der| CertificateDer::from(der.as_slice()))
-        .collect();
-    let verified =
-        plan.relay_verifier
-            .verify_client_cert(&CertificateDer::from(leaf.as_slice()), &rest, now);
-    let error = verified.err()?;
-    Some(format!(
-        "the connector's certificate does not do any more: {error}"
-    ))
+        .map(|der| CertificateDer::from(der.as_slice()));
+    let leaf = chain.next().ok_or("the connector showed no certificate")?;
+    let rest: Vec<_> = chain.collect();
+    let now = UnixTime::since_unix_epoch(Duration::from_secs(unix_now.unsigned_abs()));
+    plan.relay_verifier
+        .verify_client_cert(&leaf, &rest, now)
+        .map_err(|error| format!("the connector's certificate does not do any more: {error}"))?;
+    state.judged_by = plan.connector_ca;
+    Ok(())
 }

@@ -8,7 +8,8 @@
 //! | Draining | discarded, bounded | nothing | FIN of the client, a deadline, or too many bytes → closed |
 //! | Broken | discarded | what is staged, and no close_notify: the client must see a cut | all sent → closed |
 
-use crate::control::snapshot::Verdict;
+use crate::control::settings::Auth;
+use crate::control::snapshot::{Route, Verdict};
 use crate::ring::{Receive, SocketId};
 use crate::wire::http1;
 use crate::wire::record::{Layout, Outgoing};
@@ -99,12 +100,16 @@ pub struct Exchange {
     /// Waits for what `wants` says is missing: a link, or keys.
     pub held: Option<Box<HeldRequest>>,
     pub wants: Fault,
+    /// It showed a token that is no good, or whose key nobody knows so far.
+    pub bad_token: bool,
     /// For the answer 401.
     pub challenge: Option<Challenge>,
     pub site: u32,
     /// Index of the connector that serves it.
     pub connector: u32,
     pub client: Option<Rc<Verdict>>,
+    /// What the route that it was admitted on asks for.
+    pub auth: Auth,
     pub timeout: Option<Duration>,
     pub max_body: u64,
     pub body_in: u64,
@@ -137,10 +142,12 @@ impl Exchange {
             begun: false,
             held: None,
             wants: Fault::NoConnector,
+            bad_token: false,
             challenge: None,
             site: 0,
             connector: u32::MAX,
             client: None,
+            auth: Auth::Certificate,
             timeout: None,
             max_body: u64::MAX,
             body_in: 0,
@@ -171,6 +178,13 @@ impl Exchange {
             open,
             ..Exchange::new(now)
         };
+    }
+
+    /// From now on this route's rules hold for it.
+    pub fn goes_by(&mut self, route: &Route) {
+        self.auth = route.auth;
+        self.max_body = route.max_body;
+        self.timeout = (route.timeout_ms > 0).then(|| Duration::from_millis(route.timeout_ms));
     }
 
     pub fn id(&self) -> &str {

@@ -272,16 +272,17 @@ impl Gateway {
                 }
                 Some(_) => (Fault::UpstreamTimeout, "no answer in time"),
                 None if state.head_since.is_some() => {
+                    cx.stats.ended_head_timeout += 1;
                     (Fault::RequestTimeout, "the request's head came too slowly")
                 }
                 None => {
+                    cx.stats.ended_idle += 1;
                     state.phase = Phase::Closing;
                     cx.mark_client(state);
                     return;
                 }
             },
         };
-        let orphan = response::fail(http, state, fault.0, fault.1, cx);
-        request::cancel(orphan, links, cx);
+        request::refuse(http, state, fault.0, fault.1, links, cx);
     }
 }

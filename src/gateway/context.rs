@@ -7,13 +7,14 @@ use crate::observe::access::AccessSender;
 use crate::observe::metrics::ShardStats;
 use crate::wire::record::{Layout, Outgoing};
 use crate::wire::timer::Wheel;
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::auth::Judge;
 use super::client::{self, Exchange};
+use super::hold::{self, Held};
 use super::plan::Plan;
 use super::relay::{self, SiteLinks};
 use super::retry::{self, Retries};
@@ -46,8 +47,7 @@ pub struct Context {
     /// The last that was too soon to be asked for again, and until when.
     refused_ask: Option<(Source, Instant)>,
     pub sites: Vec<SiteLinks>,
-    /// Clients (key, stamp) whose request waits for a link.
-    pub held: VecDeque<(usize, u32)>,
+    pub held: Held,
     pub wheel: Wheel,
     pub dirty_clients: Vec<usize>,
     pub dirty_links: Vec<usize>,
@@ -94,7 +94,7 @@ impl Context {
             fetches: None,
             refused_ask: None,
             sites,
-            held: VecDeque::new(),
+            held: Held::default(),
             wheel: Wheel::new(now, Duration::from_millis(16)),
             dirty_clients: Vec::new(),
             dirty_links: Vec::new(),
@@ -218,6 +218,7 @@ impl Context {
     pub fn recycle_exchange(&mut self, mut exchange: Box<Exchange>) {
         self.buffered -= exchange.backlog();
         retry::let_go(&mut exchange, self);
+        hold::let_go(&mut exchange, self);
         // What a slow reader or a long head made large is given back to the system.
         for buffer in [&mut exchange.waiting, &mut exchange.line] {
             if buffer.capacity() > POOL_EXCHANGE_BUFFER {
@@ -225,7 +226,6 @@ impl Context {
             }
         }
         exchange.open.clear(POOL_EXCHANGE_BUFFER);
-        exchange.held = None;
         exchange.end = None;
         exchange.client = None;
         exchange.waiting.clear();

@@ -204,6 +204,7 @@ pub fn judge(
         hash,
         document,
         reply_to,
+        place,
     } = publication;
     let site = plan.sites.get(site as usize).map_or("", |site| &site.name);
     let mut registry = lock(registry);
@@ -233,6 +234,7 @@ pub fn judge(
             (false, why)
         }
     };
+    drop((document, place));
     let (shard, link, stamp) = reply_to;
     if let Some(shard) = shards.get(usize::from(shard)) {
         let _ = shard.send(Message::Published {

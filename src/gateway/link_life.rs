@@ -6,7 +6,7 @@ use super::fault::Loss;
 use super::links::{self, Moving};
 use super::relay::{self};
 use super::shard::{Gateway, Owner, STAMP_BITS, TIMER_LINK};
-use super::{request, response, retry};
+use super::{hold, request, response, retry};
 
 impl Gateway {
     pub(super) fn link_received<R: Verbs>(&mut self, ring: &mut R, key: usize, mut buf: RecvBuf) {
@@ -36,7 +36,7 @@ impl Gateway {
         let outcome = links::input(link, input, clients, cx, shared);
         match outcome {
             Ok(links::Next::Continue) => {}
-            Ok(links::Next::Ready) => request::retry_held(clients, links, cx, ring),
+            Ok(links::Next::Ready) => hold::retry_held(clients, links, cx, ring),
             Ok(links::Next::Move) => {
                 if let Some(link) = links.get_mut(key) {
                     ring.detach(link.state.socket);
@@ -168,10 +168,11 @@ impl Gateway {
         link.state.out = Some(self.cx.outgoing(link.tls.layout()));
         link.state.certificate_name = moving.certificate_name;
         link.state.chain = moving.chain;
+        link.state.judged_by = moving.judged_by;
         ring.receive(socket, Receive::Large);
         match links::hello(link, moving.hello, &mut self.cx, &self.shared) {
             links::Next::Ready => {
-                request::retry_held(&mut self.clients, &mut self.links, &mut self.cx, ring)
+                hold::retry_held(&mut self.clients, &mut self.links, &mut self.cx, ring)
             }
             _ => relay::mark(&mut self.links, key, &mut self.cx),
         }

@@ -13,11 +13,13 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
+use super::change;
 use super::client::Client;
 use super::context::Context;
 use super::control::Order;
 use super::fault::Loss;
-use super::plan::{DOCUMENT_MAX, SiteRefusal};
+use super::plan::SiteRefusal;
+use super::publishing::{Backlog, Inbox, Place, Taken};
 use super::relay::{Link, Phase};
 use super::response;
 use super::shard::Message;
@@ -46,6 +48,7 @@ pub struct Moving {
     pub peer: SocketAddr,
     pub certificate_name: String,
     pub chain: Vec<Vec<u8>>,
+    pub judged_by: [u8; 32],
     pub hello: Hello,
     pub unread: Vec<u8>,
 }
@@ -58,6 +61,8 @@ pub struct Publication {
     pub document: Vec<u8>,
     /// Who asked: shard, link, stamp.
     pub reply_to: (u16, usize, u32),
+    /// Its room among those that wait; given back once it is judged.
+    pub place: Place,
 }
 
 /// A link by shard, key and stamp.
@@ -68,6 +73,7 @@ pub struct Shared {
     pub incarnations: Arc<Mutex<Incarnations<LinkKey>>>,
     pub shards: Vec<mesh::Sender<Message>>,
     pub control: mpsc::SyncSender<Order>,
+    pub backlog: Arc<Backlog>,
     /// Connector ids by number.
     pub names: ConnectorIds,
 }
@@ -87,6 +93,7 @@ impl Shared {
             peer: link.state.peer,
             certificate_name: link.state.certificate_name,
             chain: link.state.chain,
+            judged_by: link.state.judged_by,
             hello,
             unread: link.state.unread,
         };
@@ -202,6 +209,7 @@ fn frames(
             .map_err(|error| error.text)?;
         let mut orphan = None;
         let mut consumed = None;
+        let mut busy = None;
         match event {
             None => return Ok(said),
             Some(Event::Hello(hello)) => said = Frames::Hello(hello),
@@ -252,17 +260,18 @@ fn frames(
                 offset,
                 bytes,
             }) => {
-                publish(
-                    (cx.shard, state.key, state.stamp),
-                    state.site,
-                    state.hello.as_ref(),
-                    &mut state.document,
+                let chunk = Chunk {
                     hash,
                     total,
                     offset,
                     bytes,
-                    shared,
-                )?;
+                };
+                let from = Origin {
+                    hello: state.hello.as_ref().ok_or("settings before HELLO")?,
+                    site: state.site,
+                    link: (cx.shard, state.key, state.stamp),
+                };
+                busy = publish(&mut state.settings, from, chunk, cx.now, shared)?.then_some(hash);
             }
             Some(Event::Refused { text, .. }) => {
                 return Err(format!("the connector ended the session: {text}"));
@@ -282,6 +291,10 @@ fn frames(
         {
             session.consumed(stream, taken, out);
         }
+        if let Some(hash) = busy {
+            let text = format!("{}other settings are being judged", relay::BUSY);
+            session.send_published(hash, false, &text, out);
+        }
         if let Some((_, stream)) = orphan {
             session.reset(
                 stream,
@@ -293,52 +306,56 @@ fn frames(
     }
 }
 
-/// Collects settings chunks; the whole goes to the control plane.
-#[allow(clippy::too_many_arguments)]
+/// Takes a chunk of settings; the whole goes to the control plane. True: it has no room, which the connector is told.
 fn publish(
-    reply_to: LinkKey,
+    inbox: &mut Inbox,
+    from: Origin<'_>,
+    chunk: Chunk<'_>,
+    now: Instant,
+    shared: &Shared,
+) -> Result<bool, String> {
+    let Chunk {
+        hash,
+        total,
+        offset,
+        bytes,
+    } = chunk;
+    let document = match inbox.take(total, offset, bytes, now)? {
+        Taken::More => return Ok(false),
+        Taken::Busy => return Ok(true),
+        Taken::Whole(document) => document,
+    };
+    let Some(place) = shared.backlog.enter(document.len()) else {
+        return Ok(true);
+    };
+    let publication = Publication {
+        site: from.site,
+        connector: from.hello.connector.clone(),
+        hash,
+        document,
+        reply_to: from.link,
+        place,
+    };
+    let full = shared.control.try_send(Order::Publication(publication));
+    if full.is_ok() {
+        inbox.handed_on(now);
+    }
+    Ok(full.is_err())
+}
+
+/// Whose settings they are.
+struct Origin<'a> {
+    hello: &'a Hello,
     site: u32,
-    hello: Option<&Hello>,
-    document: &mut Vec<u8>,
+    link: LinkKey,
+}
+
+/// A part of a settings document.
+struct Chunk<'a> {
     hash: [u8; 32],
     total: u32,
     offset: u32,
-    bytes: &[u8],
-    shared: &Shared,
-) -> Result<(), String> {
-    let Some(hello) = hello else {
-        return Err("settings before HELLO".into());
-    };
-    // A chunk at 0 begins a document, and abandons one that was under way.
-    if offset == 0 {
-        document.clear();
-    }
-    if total > DOCUMENT_MAX
-        || offset as usize != document.len()
-        || bytes.len() > (total - offset) as usize
-    {
-        return Err(format!(
-            "settings of {total} bytes, chunk at {offset}: out of order or over {DOCUMENT_MAX}"
-        ));
-    }
-    document.extend_from_slice(bytes);
-    if document.len() == total as usize {
-        let publication = Publication {
-            site,
-            connector: hello.connector.clone(),
-            hash,
-            document: std::mem::take(document),
-            reply_to,
-        };
-        if shared
-            .control
-            .try_send(Order::Publication(publication))
-            .is_err()
-        {
-            return Err("the control plane is behind: publish again later".into());
-        }
-    }
-    Ok(())
+    bytes: &'a [u8],
 }
 
 /// HELLO: may this peer speak for that connector and site, and on which shard?
@@ -365,6 +382,10 @@ pub fn hello(link: &mut Link, said: Hello, cx: &mut Context, shared: &Shared) ->
             "the connector calls itself `{}` and its certificate is for `{}`",
             said.connector, link.state.certificate_name
         );
+        return refuse(link, refusal::FORBIDDEN, text, cx);
+    }
+    // A reload may have come since the handshake, or while the link moved here.
+    if let Err(text) = change::vouched_for(&mut link.state, &cx.plan, cx.unix_now()) {
         return refuse(link, refusal::FORBIDDEN, text, cx);
     }
     let site = match cx.plan.site_of(&said.site, &said.connector) {

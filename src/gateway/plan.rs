@@ -2,10 +2,12 @@
 
 use crate::control::certificates::{self, clients_config, relay_config, relay_verifier};
 use crate::control::config::{AccessLog, GatewayConfig, SiteConfig};
+use crate::control::settings::sha256;
 use crate::wire::http1;
 use crate::wire::tls;
 use rustls::server::ProducesTickets;
 use rustls::server::danger::ClientCertVerifier;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +39,8 @@ pub struct Plan {
     pub relay_tls: Arc<rustls::ServerConfig>,
     /// Judges connectors' certificates: in the handshake, and those of standing links after a reload.
     pub relay_verifier: Arc<dyn ClientCertVerifier>,
+    /// Hash of the CA file that it judges by: a link whose chain was judged by the same needs no second look.
+    pub connector_ca: [u8; 32],
     /// By the index that a site has for the process's life; one that a reload took away has no name.
     pub sites: Vec<SiteConfig>,
     pub http: crate::wire::http1::Limits,
@@ -104,7 +108,7 @@ pub fn build(
     };
     let mut server_tls = clients_config(&config.tls, &config.sni, ticketer, possession)?;
     tls::prepare_server_config(&mut server_tls);
-    let relay_verifier = relay_verifier(&config.connector_ca)?;
+    let (relay_verifier, connector_ca) = judge_of_links(&config.connector_ca)?;
     let mut relay_tls = relay_config(&config.tls, relay_verifier.clone())?;
     tls::prepare_server_config(&mut relay_tls);
     let limits = &config.limits;
@@ -116,6 +120,7 @@ pub fn build(
         server_tls: Arc::new(server_tls),
         relay_tls: Arc::new(relay_tls),
         relay_verifier,
+        connector_ca,
         sites: sites.to_vec(),
         http: http1::Limits {
             head_bytes: limits.head_kib * 1024,
@@ -140,12 +145,29 @@ pub fn build(
     })
 }
 
+/// The judge of connectors' chains and the hash of the file that it was made from.
+fn judge_of_links(file: &Path) -> Result<(Arc<dyn ClientCertVerifier>, [u8; 32]), String> {
+    let hash = || {
+        let bytes = std::fs::read(file).map_err(|e| format!("{}: {e}", file.display()))?;
+        Ok::<_, String>(sha256(&bytes))
+    };
+    let before = hash()?;
+    let verifier = relay_verifier(file)?;
+    if hash()? != before {
+        return Err(format!("{} changed while it was read", file.display()));
+    }
+    Ok((verifier, before))
+}
+
 /// Response bytes staged for a client before more wait in the exchange: four full records.
 pub const CLIENT_STAGE: usize = 64 * 1024;
 /// Request bytes queued in a stream above which the client is not read.
 pub const STREAM_QUEUE: usize = 64 * 1024;
-/// Requests that a shard holds for want of a link.
+/// Requests that a shard holds for want of a link or of keys; of one site, half of them; of those whose token has a key
+/// that nobody knows so far, which anybody can send, a few.
 pub const HELD_MAX: usize = 1024;
+pub const HELD_OF_SITE: usize = HELD_MAX / 2;
+pub const HELD_FOR_KEY: usize = 64;
 /// Body bytes that a held request may keep.
 pub const HELD_BODY: usize = 64 * 1024;
 /// Body bytes of a request that are kept, so that another connector can be asked.
@@ -156,5 +178,3 @@ pub const DRAIN_BYTES: usize = 1024 * 1024;
 pub const LARGE_BODY: u64 = 16 * 1024;
 /// Pipelined bytes kept inside the HTTP core above which the client is not read.
 pub const PIPELINED: usize = 8 * 1024;
-/// A settings document.
-pub const DOCUMENT_MAX: u32 = 8 * 1024 * 1024;

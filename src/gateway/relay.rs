@@ -17,6 +17,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::context::Context;
+use super::publishing::Inbox;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -46,11 +47,12 @@ pub struct State {
     pub certificate_name: String,
     /// The connector's chain (DER, leaf first): judged again when a reload changes who may dial in.
     pub chain: Vec<Vec<u8>>,
+    /// [`Plan::connector_ca`](super::plan::Plan::connector_ca) of the plan by which the chain was judged last.
+    pub judged_by: [u8; 32],
     pub hello: Option<Hello>,
     pub site: u32,
     pub connector: u32,
-    /// Settings chunks received so far.
-    pub document: Vec<u8>,
+    pub settings: Inbox,
     pub dirty: bool,
     pub opened: Instant,
     pub armed: Option<Instant>,

@@ -11,8 +11,8 @@ use slab::Slab;
 use super::client::{Client, Exchange, Phase, State};
 use super::context::Context;
 use super::fault::Fault;
-use super::hold::{HeldRequest, Incoming};
-use super::plan::{HELD_BODY, HELD_MAX, LARGE_BODY, PIPELINED, STREAM_QUEUE};
+use super::hold::{self, Incoming};
+use super::plan::{LARGE_BODY, PIPELINED, STREAM_QUEUE};
 use super::relay::{self, Link, Wanted};
 use super::response::Orphan;
 use super::{auth, response, retry, route};
@@ -52,11 +52,7 @@ pub fn plaintext<R: Verbs>(
             Err(refusal) => Err((Fault::of_status(refusal.status), refusal.why.into())),
         };
         if let Err((fault, detail)) = outcome {
-            if state.bad_tokens >= BAD_TOKENS_MAX {
-                http.close_after_response();
-            }
-            let orphan = response::fail(http, state, fault, &detail, cx);
-            cancel(orphan, links, cx);
+            refuse(http, state, fault, &detail, links, cx);
         }
     }
     if state.phase == Phase::Open {
@@ -124,26 +120,23 @@ fn first(
     let incoming = Incoming::of(head);
     retry::earn(cx);
     match begin(&incoming, state, exchange, links, cx) {
-        Err((fault @ (Fault::NoConnector | Fault::TrustUnavailable), _))
-            if cx.held.len() < HELD_MAX =>
-        {
-            exchange.wants = fault;
-            exchange.held = Some(Box::new(HeldRequest::new(&incoming)));
-            cx.held.push_back((state.key, state.stamp));
-            Ok(())
-        }
+        Err((fault, _)) if hold::hold(&incoming, fault, state, exchange, cx) => Ok(()),
         outcome => outcome,
     }
 }
 
 /// Routes, judges and opens: the exchange has a stream afterwards, or the fault says why not.
-fn begin(
+pub(super) fn begin(
     head: &Incoming<'_>,
     state: &mut State,
     exchange: &mut Exchange,
     links: &mut Slab<Link>,
     cx: &mut Context,
 ) -> Result<(), Failure> {
+    // A held request comes here again, perhaps as somebody else.
+    exchange.client = None;
+    exchange.challenge = None;
+    exchange.bad_token = false;
     let snapshot = cx.snapshot.clone();
     let site = route::site(&snapshot, state.sni.as_deref(), head.host).map_err(|fault| {
         (
@@ -157,10 +150,11 @@ fn begin(
         .map_err(|r| (Fault::BadRequest, r.why.to_owned()))?;
     let (index, route) = route::admit(&snapshot, site, normal.path, head.method, head.framing)
         .map_err(|fault| (fault, fault.explanation().to_owned()))?;
+    if exchange.body_in > route.max_body {
+        return Err(too_large(route.max_body));
+    }
     let entry = enter(head, &snapshot, site, route.auth, state, exchange, cx)?;
-    exchange.max_body = route.max_body;
-    exchange.timeout =
-        (route.timeout_ms > 0).then(|| std::time::Duration::from_millis(route.timeout_ms));
+    exchange.goes_by(route);
 
     let mut joined = Vec::new();
     let id = exchange.id;
@@ -208,7 +202,8 @@ fn begin(
                 except: Some(connector),
                 ..wanted
             };
-            exchange.whole = head.framing == Framing::None || relay::is_linked(&others, cx);
+            let whole = head.framing == Framing::None || relay::is_linked(&others, cx);
+            retry::begin(exchange, whole, cx);
             Ok(())
         }
         relay::Opened::Full => Err((
@@ -244,15 +239,14 @@ fn enter(
         Err(refused) => refused,
     };
     exchange.challenge = refused.challenge;
+    exchange.bad_token = refused.challenge == Some(auth::Challenge::InvalidToken);
     let Some(missing) = refused.missing else {
-        let bad = refused.challenge == Some(auth::Challenge::InvalidToken);
-        state.bad_tokens = state.bad_tokens.saturating_add(u8::from(bad));
         return Err((refused.fault, refused.detail));
     };
     let coming = missing.source.is_some_and(|source| cx.ask(&source));
+    exchange.bad_token = missing.stale_key;
     if missing.stale_key && !coming {
         exchange.challenge = Some(auth::Challenge::InvalidToken);
-        state.bad_tokens = state.bad_tokens.saturating_add(1);
         return Err((Fault::Unauthenticated, refused.detail));
     }
     Err((refused.fault, refused.detail))
@@ -313,6 +307,11 @@ fn identity_fields<'a>(
     .chain(known)
 }
 
+fn too_large(most: u64) -> Failure {
+    let detail = format!("the route takes {most} bytes at most");
+    (Fault::BodyTooLarge, detail)
+}
+
 /// Body bytes of the open request.
 fn body<R: Verbs>(
     state: &mut State,
@@ -327,14 +326,10 @@ fn body<R: Verbs>(
     };
     exchange.body_in += bytes.len() as u64;
     if exchange.body_in > exchange.max_body {
-        return Err((
-            Fault::BodyTooLarge,
-            format!("the route takes {} bytes at most", exchange.max_body),
-        ));
+        return Err(too_large(exchange.max_body));
     }
     if let Some(held) = &mut exchange.held {
-        held.early.extend_from_slice(bytes);
-        if held.early.len() > HELD_BODY {
+        if !held.keep(bytes) {
             exchange.paused = true;
             read(state, Receive::Paused, ring);
         }
@@ -366,7 +361,9 @@ fn end<R: Verbs>(
 ) -> Result<(), Failure> {
     if let Some(exchange) = state.exchange.as_mut() {
         exchange.request_done = true;
-        if let Some((link, stream)) = exchange.stream {
+        if let Some(held) = &mut exchange.held {
+            held.end(trailers.filter(|f| !is_ours(f.name)));
+        } else if let Some((link, stream)) = exchange.stream {
             let mut trailers = trailers.filter(|f| !is_ours(f.name)).peekable();
             if trailers.peek().is_some() {
                 // They are not kept.
@@ -400,63 +397,22 @@ pub fn resume<R: Verbs>(client: &mut Client, ring: &mut R) {
     }
 }
 
-/// A link or a snapshot came: tries held requests again, in the order of their arrival.
-pub fn retry_held<R: Verbs>(
-    clients: &mut Slab<Client>,
+/// Answers a request with a fault, and counts a token that was no good: a connection that shows many is not kept.
+pub fn refuse(
+    http: &mut http1::Server,
+    state: &mut State,
+    fault: Fault,
+    detail: &str,
     links: &mut Slab<Link>,
     cx: &mut Context,
-    ring: &mut R,
 ) {
-    for _ in 0..cx.held.len() {
-        let Some((key, stamp)) = cx.held.pop_front() else {
-            break;
-        };
-        let Some(client) = clients
-            .get_mut(key)
-            .filter(|client| client.state.stamp == stamp)
-        else {
-            continue;
-        };
-        let Client { http, state, .. } = client;
-        let Some(mut exchange) = state.exchange.take() else {
-            continue;
-        };
-        let Some(held) = exchange.held.take() else {
-            state.exchange = Some(exchange);
-            continue;
-        };
-        let outcome = begin(&held.head(), state, &mut exchange, links, cx);
-        match outcome {
-            Ok(()) => {
-                if let Some((link, stream)) = exchange.stream {
-                    if let Some((session, out)) = links.get_mut(link).and_then(Link::session) {
-                        if !held.early.is_empty() {
-                            session.send_data(stream, &held.early, out);
-                            retry::keep(&mut exchange, &held.early, cx);
-                        }
-                        if exchange.request_done {
-                            session.send_end(stream, &mut std::iter::empty(), out);
-                        }
-                    }
-                    relay::mark(links, link, cx);
-                }
-                state.exchange = Some(exchange);
-                cx.mark_client(state);
-                resume(client, ring);
-            }
-            Err((fault @ (Fault::NoConnector | Fault::TrustUnavailable), _)) => {
-                exchange.wants = fault;
-                exchange.held = Some(held);
-                state.exchange = Some(exchange);
-                cx.held.push_back((key, stamp));
-            }
-            Err((fault, detail)) => {
-                state.exchange = Some(exchange);
-                let orphan = response::fail(http, state, fault, &detail, cx);
-                cancel(orphan, links, cx);
-            }
-        }
+    let bad = state.exchange.as_ref().is_some_and(|e| e.bad_token);
+    state.bad_tokens = state.bad_tokens.saturating_add(u8::from(bad));
+    if state.bad_tokens >= BAD_TOKENS_MAX {
+        http.close_after_response();
     }
+    let orphan = response::fail(http, state, fault, detail, cx);
+    cancel(orphan, links, cx);
 }
 
 /// Ends the stream of a request that is over on the client's side.

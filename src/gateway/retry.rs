@@ -11,6 +11,8 @@
 //! kept up to [`KEPT_BODY`], and only where another connector could take it. Retries are at most a tenth of the requests,
 //! so that an upstream in trouble is not asked twice as much.
 
+use crate::control::snapshot::{Route, Snapshot, Verdict};
+
 use super::client::{Client, Exchange, State};
 use super::context::Context;
 use super::fault::{Loss, Repeat};
@@ -23,6 +25,8 @@ use slab::Slab;
 /// Buffers for kept bodies that wait for reuse, and the largest among them.
 const POOL_BODIES: usize = 64;
 const POOL_BODY_BYTES: usize = 2 * KEPT_BODY;
+/// An exchange's buffer for OPENs stays with it, unless one request made it larger.
+const KEPT_OPEN_BUFFER: usize = 4096;
 
 /// A shard's retries.
 #[derive(Default)]
@@ -30,7 +34,7 @@ pub struct Retries {
     budget: Budget,
     /// Requests whose stream was lost and that may go elsewhere.
     lost: Vec<Lost>,
-    /// Body bytes kept in exchanges, for the memory cap.
+    /// Bytes of OPENs and bodies kept in exchanges, for the memory cap.
     pub kept: usize,
     bodies: Vec<Vec<u8>>,
 }
@@ -103,6 +107,16 @@ pub fn earn(cx: &mut Context) {
     cx.retries.budget.earn();
 }
 
+/// The request went to its first connector. Its OPEN is kept if `whole`: all that came of it is here, or will be kept.
+pub fn begin(exchange: &mut Exchange, whole: bool, cx: &mut Context) {
+    exchange.whole = whole;
+    if whole {
+        cx.retries.kept += exchange.open.len();
+    } else {
+        exchange.open.clear(KEPT_OPEN_BUFFER);
+    }
+}
+
 /// Body bytes went to the stream: kept while the request is whole and they are few.
 pub fn keep(exchange: &mut Exchange, bytes: &[u8], cx: &mut Context) {
     if !exchange.whole {
@@ -120,9 +134,13 @@ pub fn keep(exchange: &mut Exchange, bytes: &[u8], cx: &mut Context) {
 
 /// The request will not be sent again: what was kept for it goes.
 pub fn let_go(exchange: &mut Exchange, cx: &mut Context) {
+    if !exchange.whole {
+        return;
+    }
     exchange.whole = false;
     let mut body = std::mem::take(&mut exchange.kept);
-    cx.retries.kept -= body.len();
+    cx.retries.kept -= body.len() + exchange.open.len();
+    exchange.open.clear(KEPT_OPEN_BUFFER);
     let worth_keeping = (1..=POOL_BODY_BYTES).contains(&body.capacity());
     if worth_keeping && cx.retries.bodies.len() < POOL_BODIES {
         body.clear();
@@ -191,10 +209,7 @@ fn elsewhere(
     cx: &mut Context,
 ) -> bool {
     let snapshot = cx.snapshot.clone();
-    let target = exchange.open.target();
-    let path = target.split(|byte| *byte == b'?').next().unwrap_or(target);
-    let site = snapshot.sites.get(exchange.site as usize);
-    let Some((index, route)) = site.and_then(|site| site.routes.find(path)) else {
+    let Some((index, route)) = admitted_still(exchange, &snapshot) else {
         return false;
     };
     let wanted = Wanted {
@@ -229,6 +244,7 @@ fn elsewhere(
     exchange.stream = Some((link, stream));
     exchange.connector = connector;
     exchange.retried = true;
+    exchange.goes_by(route);
     if let Some((session, out)) = links.get_mut(link).and_then(Link::session) {
         if !exchange.kept.is_empty() {
             session.send_data(stream, &exchange.kept, out);
@@ -242,11 +258,36 @@ fn elsewhere(
     true
 }
 
+/// The route of the request as its site is published now, if it would be admitted there as it was: settings may have
+/// changed since it came, and what it was let in by is not asked for twice.
+fn admitted_still<'s>(exchange: &Exchange, snapshot: &'s Snapshot) -> Option<(u32, &'s Route)> {
+    let site = snapshot.sites.get(exchange.site as usize)?;
+    let target = exchange.open.target();
+    let path = target.split(|byte| *byte == b'?').next().unwrap_or(target);
+    let (index, route) = site.routes.find(path)?;
+    let denied = match exchange.client.as_deref() {
+        Some(Verdict::Accepted(identity)) => site.trust.denies(identity).is_some(),
+        _ => false,
+    };
+    let admitted = route.auth == exchange.auth
+        && route.allows_method(exchange.method())
+        && exchange.body_in <= route.max_body
+        && !denied;
+    admitted.then_some((index, route))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::config::SiteConfig;
+    use crate::control::settings::{Auth, PublishedRoute, SiteDocument, SiteSettings};
+    use crate::control::snapshot::{ClientIdentity, Registry};
+    use crate::control::tokens::TokenIdentity;
     use crate::gateway::fault::Fault;
-    use crate::wire::relay::ResetCode;
+    use crate::wire::relay::{Body, OpenHead, ResetCode};
+    use std::rc::Rc;
+    use std::sync::Arc;
+    use std::time::Instant;
 
     const WHOLE: Asked = Asked {
         idempotent: true,
@@ -304,6 +345,103 @@ mod tests {
                 assert!(!may_repeat(repeat, asked), "{repeat:?} {asked:?}");
             }
         }
+    }
+
+    /// `/a/` is open, and what comes under it by `published`.
+    fn snapshot(published: Option<PublishedRoute>, deny: &[&str]) -> Arc<Snapshot> {
+        let open = route("/a/", Auth::None);
+        let site = SiteSettings {
+            revision: 1,
+            deny_clients: deny.iter().map(|id| (*id).to_owned()).collect(),
+            ..SiteSettings::default()
+        };
+        let document = SiteDocument {
+            site,
+            routes: [open].into_iter().chain(published).collect(),
+        };
+        let (bytes, hash) = document.encode();
+        let mut registry = Registry::new(&[SiteConfig {
+            name: "main".into(),
+            hosts: vec!["*".into()],
+            connectors: vec![],
+        }]);
+        let published = registry.publish("main", "cp-1", hash, &bytes);
+        published.expect("good settings")
+    }
+
+    fn route(path: &str, auth: Auth) -> PublishedRoute {
+        PublishedRoute {
+            path: path.into(),
+            auth,
+            methods: vec![],
+            max_body: 1000,
+            timeout_ms: 0,
+            case_insensitive: false,
+        }
+    }
+
+    /// `POST /a/b/c` with 100 bytes, admitted without asking who it is.
+    fn admitted() -> Exchange {
+        let mut exchange = Exchange::new(Instant::now());
+        exchange.line.extend_from_slice(b"POST /a/b/c?d");
+        exchange.method_len = 4;
+        exchange.auth = Auth::None;
+        exchange.body_in = 100;
+        let open = OpenHead {
+            method: b"POST",
+            target: b"/a/b/c?d",
+            host: b"gw",
+            request_id: &exchange.id.clone(),
+            body: Body::None,
+            expect_continue: false,
+            fields: Default::default(),
+        };
+        assert!(exchange.open.encode(&open, &mut std::iter::empty()));
+        exchange
+    }
+
+    /// A route that was published after the request came takes it only where it would have been let in as it was.
+    #[test]
+    fn a_newer_route_is_not_entered_by_what_an_older_one_asked_for() {
+        let goes = |snapshot: &Snapshot, exchange: &Exchange| {
+            admitted_still(exchange, snapshot).map(|(_, route)| route.path.clone())
+        };
+        let exchange = admitted();
+        let path = |path: &str| Some(path.to_owned());
+        assert_eq!(goes(&snapshot(None, &[]), &exchange), path("/a/"));
+        let inner = |change: fn(&mut PublishedRoute)| {
+            let mut inner = route("/a/b/", Auth::None);
+            change(&mut inner);
+            snapshot(Some(inner), &[])
+        };
+        assert_eq!(goes(&inner(|_| {}), &exchange), path("/a/b/"));
+        for auth in [Auth::Certificate, Auth::Token, Auth::Any] {
+            let snapshot = snapshot(Some(route("/a/b/", auth)), &[]);
+            assert_eq!(goes(&snapshot, &exchange), None, "{auth:?}");
+        }
+        assert_eq!(
+            goes(&inner(|r| r.methods = vec!["GET".into()]), &exchange),
+            None
+        );
+        assert_eq!(goes(&inner(|r| r.max_body = 99), &exchange), None);
+    }
+
+    #[test]
+    fn who_was_denied_meanwhile_is_not_sent_again() {
+        let mut exchange = admitted();
+        exchange.client = Some(Rc::new(Verdict::Accepted(ClientIdentity::of_token(
+            TokenIdentity {
+                client_id: "oidc:idp/u".into(),
+                issuer: 0,
+                token_id: None,
+                user: None,
+                device: None,
+                tenant: None,
+                not_after: i64::MAX,
+            },
+        ))));
+        assert!(admitted_still(&exchange, &snapshot(None, &[])).is_some());
+        assert!(admitted_still(&exchange, &snapshot(None, &["oidc:idp/u"])).is_none());
     }
 
     #[test]

@@ -24,6 +24,7 @@ use super::context::Context;
 use super::control::{self, Control, ORDERS, Order};
 use super::links::Shared;
 use super::plan::{self, Plan, Secrets};
+use super::publishing::Backlog;
 use super::shard::{Gateway, Message};
 
 /// Messages that may wait for a shard.
@@ -69,6 +70,7 @@ fn serve(file: &Path, config: &GatewayConfig) -> Result<(), String> {
     // Also while it is off: a reload may turn it on.
     let (access, _access_writer) = access::to_stdout().map_err(|e| format!("access log: {e}"))?;
     let incarnations = Arc::new(Mutex::new(Incarnations::new()));
+    let backlog = Arc::new(Backlog::default());
 
     let fleet = {
         let (plan, published, config) = (plan.clone(), published.clone(), config.clone());
@@ -82,6 +84,7 @@ fn serve(file: &Path, config: &GatewayConfig) -> Result<(), String> {
                     incarnations: incarnations.clone(),
                     shards: start.siblings,
                     control: control.clone(),
+                    backlog: backlog.clone(),
                     names: names.clone(),
                 });
                 let (index, access) = (start.index as u16, Some(access.clone()));

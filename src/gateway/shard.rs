@@ -12,10 +12,12 @@ use std::time::{Duration, Instant};
 use super::balancer::Balancers;
 use super::client::{Client, Phase};
 use super::context::Context;
+use super::hold;
 use super::links::{Moving, Shared};
 use super::plan::Plan;
 use super::relay::{self, Link};
 use super::request;
+use super::sweep::Sweep;
 
 /// What a shard is told from outside.
 pub enum Message {
@@ -74,8 +76,8 @@ pub struct Gateway {
     pub(super) finished: bool,
     /// Once a second: pressure, wall clock.
     pub(super) next_tick: Instant,
-    /// Someone may have been denied: clients from this key on are still to be looked at.
-    pub(super) recheck: Option<usize>,
+    /// Someone may have been denied: clients that are still to be looked at.
+    pub(super) sweep: Sweep,
 }
 
 impl Gateway {
@@ -93,7 +95,7 @@ impl Gateway {
             draining: None,
             finished: false,
             next_tick,
-            recheck: None,
+            sweep: Sweep::default(),
         }
     }
 
@@ -140,6 +142,7 @@ impl Gateway {
                     .get_mut(link)
                     .filter(|link| link.state.stamp == stamp)
                 {
+                    link.state.settings.judged();
                     if let Some((session, out)) = link.session() {
                         session.send_published(hash, accepted, &text, out);
                     }
@@ -166,7 +169,12 @@ impl Gateway {
                     .iter()
                     .filter(|(_, c)| c.state.exchange.is_some())
                     .count() as u64;
-                self.cx.stats.requests_held = self.cx.held.len() as u64;
+                self.cx.stats.handshakes_open = self
+                    .clients
+                    .iter()
+                    .filter(|(_, c)| c.state.phase == Phase::Handshake)
+                    .count() as u64;
+                self.cx.stats.requests_held = self.cx.held.waiting() as u64;
                 self.cx.count_judgements();
                 self.cx.stats.memory_charged = self.charged(ring) as u64;
                 let _ = reply.try_send(self.cx.stats.clone());
@@ -327,7 +335,7 @@ impl<R: Verbs> Service<R> for Gateway {
             let Gateway {
                 clients, links, cx, ..
             } = self;
-            request::retry_held(clients, links, cx, ring);
+            hold::retry_held(clients, links, cx, ring);
         }
         self.recheck(ring);
         while let Some(token) = self.cx.wheel.pop(self.cx.now) {
@@ -369,8 +377,8 @@ impl<R: Verbs> Service<R> for Gateway {
         let drain = self.draining;
         // The once-a-second tick matters only while something is open: an idle shard sleeps.
         let tick = (self.cx.buffered + self.cx.retries.kept > 0).then_some(self.next_tick);
-        let recheck = self.recheck.map(|_| self.cx.now);
-        [wheel, drain, tick, recheck].into_iter().flatten().min()
+        let sweep = self.sweep.is_under_way().then_some(self.cx.now);
+        [wheel, drain, tick, sweep].into_iter().flatten().min()
     }
 
     fn is_finished(&self) -> bool {

@@ -56,9 +56,6 @@ stats! {
         refused_limit r#"limit="connections""#
         /// One address's limit.
         refused_address r#"limit="address""#
-        refused_memory r#"limit="memory""#
-        /// No handshake share was left.
-        refused_handshakes r#"limit="handshakes""#
     ]
     counter "tidegate_proxy_headers_total" "Connections of listed balancers, by what their PROXY header was." [
         /// It named a client.

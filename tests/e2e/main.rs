@@ -46,3 +46,4 @@ mod turns;
 mod upstream_health;
 mod upstream_tls;
 mod upstreams;
+mod waiting;

@@ -148,7 +148,8 @@ fn a_connector_taken_off_the_site_is_out_at_once_and_may_return() {
         &[("connectors = [\"cp-1\"]", "connectors = [\"cp-7\"]")],
     );
     assert!(reload(lab.ports.gateway_admin).0);
-    client.get("/t/x").assert_problem(404, "not_published");
+    // The settings that it brought went with it, and nobody else's are there.
+    client.get("/t/x").assert_problem(503, "no_connector");
     let connector = lab.connector.as_ref().expect("a connector");
     until("the connector knows", PATIENCE, || {
         connector.log().contains("serves site").then_some(())

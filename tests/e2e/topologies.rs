@@ -342,7 +342,7 @@ fn other_settings_of_one_revision_are_refused_with_an_alarm() {
             .contains("raise `revision`")
             .then_some(())
     });
-    assert!(gateway.metric("tidegate_site_settings_refused_total") >= 1.0);
+    assert!(gateway.metric("tidegate_site_settings_refused") >= 1.0);
     assert!(!lab::is_ready(changed.admin), "nobody takes it for served");
     // The old settings stay, and the connector that brought them serves.
     for n in 0..10 {

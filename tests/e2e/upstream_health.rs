@@ -110,8 +110,11 @@ fn an_endpoint_that_returns_is_taken_back() {
         assert_eq!(client.get(&format!("/pair/b{n}")).status, 200);
     }
     assert_eq!((one.count("/pair/b"), two.count("/pair/b")), (5, 5));
-    let log = lab.connector.as_ref().expect("one").log();
-    assert_eq!(log.matches("upstream is back").count(), 1, "{log}");
+    let log = || lab.connector.as_ref().expect("one").log();
+    until("the log says that it is back", PATIENCE, || {
+        log().contains("upstream is back").then_some(())
+    });
+    assert_eq!(log().matches("upstream is back").count(), 1, "{}", log());
 }
 
 /// A single upstream is tried by every request, however long it was away.

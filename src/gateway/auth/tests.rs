@@ -235,7 +235,7 @@ fn tokens_that_nobody_signed_take_no_room() {
             .is_err()
         );
     }
-    assert!(judge.tokens.is_empty());
+    assert_eq!(judge.tokens.len(), 0);
 }
 
 fn bearer<'a>(values: &[&'a str]) -> Bearer<'a> {
@@ -278,4 +278,27 @@ fn chains_of_one_leaf_are_told_apart() {
     assert_ne!(hash(&[b"ab", b"c"]), hash(&[b"ab"]));
     assert_ne!(hash(&[b"ab", b"c"]), hash(&[b"a", b"bc"]));
     assert_ne!(hash(&[b"ab", b"c"]), hash(&[b"abc"]));
+}
+
+/// Anybody can connect with certificates of his own making: they take nothing from those that are known.
+#[test]
+fn strangers_certificates_push_no_verdict_out() {
+    let (lab, mut judge) = (Lab::new(), Judge::default());
+    let mut come = |chain: &Chain| {
+        let came = enter(&mut judge, &lab, Auth::Certificate, Some(chain), None, NOW);
+        (came, judge.counts)
+    };
+    let good = lab.chain("pc");
+    assert_eq!(come(&good).1.accepted, 1);
+    for n in 0..2 * REMEMBERED_MAX {
+        let chain = Chain::new(vec![n.to_be_bytes().to_vec()]).unwrap();
+        assert_eq!(come(&chain).0, Err(Fault::Forbidden));
+        // On its connection the rejection is remembered.
+        if n == 0 {
+            let counts = come(&chain).1;
+            assert_eq!((counts.rejected, counts.cached), (1, 1));
+        }
+    }
+    let (_, counts) = come(&good);
+    assert_eq!((counts.accepted, counts.cached), (1, 2));
 }

@@ -10,6 +10,8 @@ pub const MAGIC: [u8; 4] = *b"TGR/";
 pub const MAX_ID: usize = 128;
 /// Largest settings document.
 pub const MAX_DOCUMENT: usize = 16 << 20;
+/// Begins the text of a PUBLISHED that is no verdict: publish again later.
+pub const BUSY: &str = "busy: ";
 
 /// What HELLO says of the session beside what its owner sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

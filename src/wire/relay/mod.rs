@@ -180,7 +180,8 @@
 //! ```
 //!
 //! A document goes over one link, in order; a chunk at offset 0 starts one and abandons the one before. A chunk out of
-//! order ends the session. The receiver checks the hash and answers with PUBLISHED.
+//! order ends the session. The receiver checks the hash and answers with PUBLISHED. A refusal whose text begins with
+//! [`BUSY`] is no verdict: the document was not looked at, and is to be published again a little later.
 //!
 //! # What never happens here
 //!
@@ -208,7 +209,7 @@ mod stream;
 mod tests;
 
 pub use crate::wire::Field;
-pub use control::{MAX_DOCUMENT, MAX_ID};
+pub use control::{BUSY, MAX_DOCUMENT, MAX_ID};
 pub use credit::{SESSION_CREDIT, STREAM_CREDIT};
 pub use frame::{HEADER, Kind, MAX_DATA, MAX_PAYLOAD, MAX_TEXT};
 pub use incarnation::{Decision, Incarnations};

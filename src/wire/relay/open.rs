@@ -33,6 +33,10 @@ impl OpenFrame {
         head::decode_open(payload).map_or(&[], |head| head.target)
     }
 
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
