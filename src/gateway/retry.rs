@@ -280,7 +280,9 @@ fn admitted_still<'s>(exchange: &Exchange, snapshot: &'s Snapshot) -> Option<(u3
 mod tests {
     use super::*;
     use crate::control::config::SiteConfig;
-    use crate::control::settings::{Auth, PublishedRoute, SiteDocument, SiteSettings};
+    use crate::control::settings::{
+        Auth, KeySource, PublishedIssuer, PublishedKind, PublishedRoute, SiteDocument, SiteSettings,
+    };
     use crate::control::snapshot::{ClientIdentity, Registry};
     use crate::control::tokens::TokenIdentity;
     use crate::gateway::fault::Fault;
@@ -353,6 +355,15 @@ mod tests {
         let site = SiteSettings {
             revision: 1,
             deny_clients: deny.iter().map(|id| (*id).to_owned()).collect(),
+            issuers: vec![PublishedIssuer {
+                name: "idp".into(),
+                kind: PublishedKind::Oidc,
+                issuer: "https://idp.example".into(),
+                audience: vec!["api".into()],
+                tenants: vec![],
+                id: "sub".into(),
+                keys: KeySource::Discovery,
+            }],
             ..SiteSettings::default()
         };
         let document = SiteDocument {

@@ -177,8 +177,9 @@ fn what_is_asked_again_and_what_is_not() {
     assert_eq!(retried(&lab), 2.0);
     let name = "tidegate_memory_charged_bytes";
     let charged = || lab.metric(lab.ports.gateway_admin, name, &[]);
-    // A POST and a PUT of two bytes hang where they were, and may still be asked again.
-    assert_eq!(charged(), 4.0);
+    // A POST and a PUT of two bytes hang where they were, and may still be asked again: their heads and bodies are kept.
+    let kept = charged();
+    assert!(kept > 4.0 && kept < 1024.0, "{kept} bytes");
     drop((posts, puts));
     until("what was kept is given back", PATIENCE, || {
         (charged() == 0.0).then_some(())
