@@ -71,7 +71,7 @@ impl Parked {
     ///
     /// After an error every further call gives an error too; what `seal` still has (an alert) should be sent.
     ///
-    /// Costs 0.5 µs (SHA-256) or 1.5 µs (SHA-384) a call in which a record is whole, beside the record itself.
+    /// A call in which a record is whole derives its key: 0.5 µs with SHA-256, 1.5 µs with SHA-384, nothing in TLS 1.2.
     pub fn open<'a>(
         &mut self,
         input: &'a mut [u8],
@@ -115,7 +115,8 @@ impl Parked {
     /// [`close`](Self::close) was called; after an error the alert alone. Returns the bytes to send as one buffer, which
     /// must go out in full before the next call's.
     ///
-    /// Without anything to send before or behind the data it costs 0.25 µs more than the data itself, and no heap.
+    /// Without anything to send before or behind the data it costs 0.11 µs more than with an expanded key at hand, and no
+    /// heap.
     pub fn seal(&mut self, out: Outgoing) -> Result<Vec<u8>, TlsError> {
         if self.standing.unpack().is_plain() && self.keys.remaining() >= out.records() as u64 {
             return self.keys.seal(out).map_err(|error| {

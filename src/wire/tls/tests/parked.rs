@@ -74,7 +74,7 @@ impl Idle {
     }
 
     /// Through a whole connection and back, if it may park.
-    fn cycle(self) -> Self {
+    pub fn cycle(self) -> Self {
         if self.tls.wants_transmit() || self.error.is_some() {
             return self;
         }
