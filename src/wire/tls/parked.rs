@@ -71,7 +71,8 @@ impl Parked {
     ///
     /// After an error every further call gives an error too; what `seal` still has (an alert) should be sent.
     ///
-    /// A call in which a record is whole derives its key: 0.5 µs with SHA-256, 1.5 µs with SHA-384, nothing in TLS 1.2.
+    /// A call that opens derives a key first: 0.65 µs more than a connection with SHA-256, 1.85 µs with SHA-384, 0.2 µs in
+    /// TLS 1.2.
     pub fn open<'a>(
         &mut self,
         input: &'a mut [u8],
