@@ -233,10 +233,14 @@ fn s_client_talks_to_a_parked_server() {
         for round in 0..4 {
             if version == "-tls1_3" {
                 // s_client's commands: k updates its own keys, K asks for ours as well.
-                input.write_all([b"k\n", b"K\n"][round % 2]).unwrap();
-                if round % 2 == 1 {
-                    idle = pump_parked(idle, &mut socket, |idle| idle.tls.wants_transmit());
-                }
+                // What follows waits until it was read: in one read with a command it would be lost.
+                let (is_asked, before) = (round % 2 == 1, idle.fed);
+                input
+                    .write_all(if is_asked { b"K\n" } else { b"k\n" })
+                    .unwrap();
+                idle = pump_parked(idle, &mut socket, |idle| {
+                    idle.fed > before && idle.tls.wants_transmit() == is_asked
+                });
                 idle.tls.update_keys(round > 1);
             }
             let bytes = idle.send(format!("{suite} round {round}\n").as_bytes());

@@ -10,6 +10,8 @@ use rustls::AlertDescription as A;
 pub struct Idle {
     pub tls: Parked,
     held: Vec<u8>,
+    /// Bytes that came, of whatever kind.
+    pub fed: usize,
     pub received: Vec<u8>,
     pub closed: bool,
     pub error: Option<TlsError>,
@@ -20,6 +22,7 @@ impl Idle {
         Self {
             tls: tls.park().expect("nothing waits in it"),
             held: Vec::new(),
+            fed: 0,
             received: Vec::new(),
             closed: false,
             error: None,
@@ -30,6 +33,7 @@ impl Idle {
         if self.error.is_some() {
             return;
         }
+        self.fed += bytes.len();
         self.held.extend_from_slice(bytes);
         let mut used = 0;
         loop {
