@@ -1,5 +1,5 @@
 //! What a record costs: sealing and opening 1 KiB and 16 KiB in place, rebuilding a parked key, and a whole answer laid
-//! out, sealed and opened.
+//! out, sealed and opened; and a payload for an idle connection.
 //!
 //! Promise (DESIGN §4): about 0.15 µs to seal 1 KiB with AES-128-GCM, on a CPU with AES and carry-less multiplication.
 
@@ -7,14 +7,17 @@ use criterion::{Bencher, BenchmarkId, Criterion, Throughput, criterion_group, cr
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 use tidegate::wire::Put;
-use tidegate::wire::record::{ContentType, HEADER_LEN, Keys, Opener, Outgoing, Sealer, Suite};
+use tidegate::wire::record::{
+    Compact, ContentType, HEADER_LEN, Keys, Opener, Outgoing, Sealer, Suite,
+};
 
-const SUITES: [(&str, Suite); 5] = [
+const SUITES: [(&str, Suite); 6] = [
     ("tls13-aes128", Suite::Tls13Aes128Gcm),
     ("tls13-aes256", Suite::Tls13Aes256Gcm),
     ("tls13-chacha20", Suite::Tls13ChaCha20Poly1305),
     ("tls12-aes128", Suite::Tls12Aes128Gcm),
     ("tls12-aes256", Suite::Tls12Aes256Gcm),
+    ("tls12-chacha20", Suite::Tls12ChaCha20Poly1305),
 ];
 /// Records between two looks at the clock and at the key's limit.
 const BATCH: u64 = 256;
@@ -126,6 +129,72 @@ fn parked(criterion: &mut Criterion) {
     }
 }
 
+/// A payload of that many bytes laid out and sealed for an idle connection, as a fan-out does for each of its channels:
+/// from [`Compact`], by a sealer whose key is derived each time, and by one that has it at hand.
+fn idle_seal(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("idle-seal");
+    for (name, suite) in SUITES {
+        for plain in [100, 1024] {
+            let payload = vec![7; plain];
+            let mut buffer = Vec::new();
+            let mut lay_out = move |seal: &mut dyn FnMut(Outgoing) -> Vec<u8>| {
+                let mut out = Outgoing::new(suite.layout(), std::mem::take(&mut buffer));
+                out.put(black_box(&payload));
+                buffer = seal(out);
+            };
+            let mut sealer = Sealer::new(keys(suite), 0);
+            let fresh = || Compact::new(&Sealer::new(keys(suite), 0), &Opener::new(keys(suite), 0));
+            let mut compact = fresh().expect("a server's keys");
+            group.bench_function(BenchmarkId::new(format!("{name}/compact"), plain), |b| {
+                b.iter(|| {
+                    if compact.remaining() == 0 {
+                        compact = fresh().expect("a server's keys");
+                    }
+                    lay_out(&mut |out| compact.seal(out).expect("key is good"));
+                });
+            });
+            for (what, derive) in [("derived", true), ("at-hand", false)] {
+                group.bench_function(BenchmarkId::new(format!("{name}/{what}"), plain), |b| {
+                    b.iter(|| {
+                        if sealer.remaining() == 0 {
+                            sealer.replace(keys(suite));
+                        }
+                        lay_out(&mut |out| out.seal(&mut sealer).expect("key is good"));
+                        if derive {
+                            sealer.park();
+                        }
+                    });
+                });
+            }
+        }
+    }
+}
+
+/// A payload of 100 bytes opened on an idle connection: the opener rebuilt from [`Compact`] and taken back, its key
+/// derived. The time includes a copy of the record.
+fn idle_open(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("idle-open");
+    for (name, suite) in SUITES {
+        let mut sealer = Sealer::new(keys(suite), 0);
+        let mut record = vec![7; record_len(suite, 100)];
+        sealer
+            .seal(ContentType::ApplicationData, &mut record)
+            .expect("key is good");
+        let start = Opener::new(keys(suite), 0);
+        let mut compact = Compact::new(&sealer, &start).expect("a server's keys");
+        let mut copy = record.clone();
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                copy.copy_from_slice(&record);
+                let mut opener = compact.opener();
+                assert!(opener.open(black_box(&mut copy)).is_ok());
+                // The same record is opened each time.
+                compact.set_opener(black_box(&start));
+            });
+        });
+    }
+}
+
 /// 64 KiB as a stage puts them: laid out, sealed, opened record by record, the buffer recycled.
 fn answer(criterion: &mut Criterion) {
     let suite = Suite::Tls13Aes128Gcm;
@@ -158,6 +227,6 @@ fn answer(criterion: &mut Criterion) {
 criterion_group! {
     name = all;
     config = Criterion::default().sample_size(30).measurement_time(Duration::from_secs(2));
-    targets = records, parked, answer
+    targets = records, parked, idle_seal, idle_open, answer
 }
 criterion_main!(all);

@@ -123,6 +123,14 @@ impl Opener {
         Ok(opened)
     }
 
+    pub(super) fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    pub(super) fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
     #[cfg(test)]
     pub(crate) fn set_sequence(&mut self, sequence: u64) {
         self.sequence = sequence;

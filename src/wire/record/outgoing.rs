@@ -104,8 +104,19 @@ impl Outgoing {
     }
 
     /// Seals every record where it stands and gives the bytes to send.
-    pub fn seal(mut self, sealer: &mut Sealer) -> Result<Vec<u8>, SealError> {
-        if self.layout != sealer.layout() && !self.is_empty() {
+    pub fn seal(self, sealer: &mut Sealer) -> Result<Vec<u8>, SealError> {
+        self.seal_by(sealer.layout(), |record| {
+            sealer.seal(ContentType::ApplicationData, record)
+        })
+    }
+
+    /// As `seal`, by whoever seals one record laid out as `layout` says.
+    pub(super) fn seal_by(
+        mut self,
+        layout: Layout,
+        mut seal: impl FnMut(&mut [u8]) -> Result<(), SealError>,
+    ) -> Result<Vec<u8>, SealError> {
+        if self.layout != layout && !self.is_empty() {
             return Err(SealError::Length);
         }
         self.end_record();
@@ -116,7 +127,7 @@ impl Outgoing {
             let (record, next) = rest
                 .split_at_mut_checked(around + plain)
                 .ok_or(SealError::Length)?;
-            sealer.seal(ContentType::ApplicationData, record)?;
+            seal(record)?;
             rest = next;
         }
         Ok(self.buffer)

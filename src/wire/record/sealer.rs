@@ -58,7 +58,7 @@ impl Sealer {
 
     /// Data records that this key may still seal.
     pub fn remaining(&self) -> u64 {
-        (self.suite().record_limit() - RESERVED).saturating_sub(self.sequence)
+        remaining(self.suite(), self.sequence)
     }
 
     /// Moves to the next generation of keys (RFC 8446 §7.2). False if only key and iv are known; then [`replace`] is
@@ -91,54 +91,19 @@ impl Sealer {
     /// Seals one record where it stands: `record` is the gap of `layout().prefix` bytes, the plaintext, and the gap of
     /// `layout().suffix` bytes; the gaps' content is overwritten.
     pub fn seal(&mut self, content_type: ContentType, record: &mut [u8]) -> Result<(), SealError> {
-        let suite = self.suite();
-        if self.sequence >= suite.record_limit() {
-            return Err(SealError::Exhausted);
-        }
-        let layout = suite.layout();
-        let (prefix, suffix) = (usize::from(layout.prefix), usize::from(layout.suffix));
-        let plain = record
-            .len()
-            .checked_sub(prefix + suffix)
-            .ok_or(SealError::Length)?;
-        if plain > MAX_PLAINTEXT {
-            return Err(SealError::Length);
-        }
         if self.expanded.is_none() {
             self.expanded = Some(Box::new(self.keys.expand().ok_or(SealError::Crypto)?));
         }
         let Some(expanded) = &self.expanded else {
             return Err(SealError::Crypto);
         };
-        let nonce = expanded.nonce(self.sequence);
-
-        let (head, body) = record.split_at_mut(prefix);
-        let length = ((prefix - HEADER_LEN) + plain + suffix) as u16;
-        let outer = if suite.is_tls13() {
-            ContentType::ApplicationData
-        } else {
-            content_type
-        };
-        let header = [outer as u8, 3, 3, (length >> 8) as u8, length as u8];
-        head[..HEADER_LEN].copy_from_slice(&header);
-        if suite.has_explicit_nonce() {
-            head[HEADER_LEN..].copy_from_slice(&nonce[4..]);
-        }
-
-        let (text, tag_gap) = body.split_at_mut(body.len() - TAG_LEN);
-        let nonce = Nonce::assume_unique_for_key(nonce);
-        let tag = if suite.is_tls13() {
-            text[plain] = content_type as u8;
-            expanded
-                .key
-                .seal_in_place_separate_tag(nonce, Aad::from(header), text)
-        } else {
-            let aad = tls12_aad(self.sequence, content_type as u8, [3, 3], plain);
-            expanded
-                .key
-                .seal_in_place_separate_tag(nonce, Aad::from(aad), text)
-        };
-        tag_gap.copy_from_slice(tag.map_err(|_| SealError::Crypto)?.as_ref());
+        seal_record(
+            expanded,
+            self.keys.suite(),
+            self.sequence,
+            content_type,
+            record,
+        )?;
         self.sequence += 1;
         Ok(())
     }
@@ -162,8 +127,73 @@ impl Sealer {
         sealed
     }
 
+    pub(super) fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    pub(super) fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
     #[cfg(test)]
     pub(crate) fn set_sequence(&mut self, sequence: u64) {
         self.sequence = sequence;
     }
+}
+
+/// Data records that a key at that sequence number may still seal.
+pub(super) fn remaining(suite: Suite, sequence: u64) -> u64 {
+    (suite.record_limit() - RESERVED).saturating_sub(sequence)
+}
+
+/// Seals one record laid out as for [`Sealer::seal`] under the sequence number; the caller counts on.
+pub(super) fn seal_record(
+    expanded: &Expanded,
+    suite: Suite,
+    sequence: u64,
+    content_type: ContentType,
+    record: &mut [u8],
+) -> Result<(), SealError> {
+    if sequence >= suite.record_limit() {
+        return Err(SealError::Exhausted);
+    }
+    let layout = suite.layout();
+    let (prefix, suffix) = (usize::from(layout.prefix), usize::from(layout.suffix));
+    let plain = record
+        .len()
+        .checked_sub(prefix + suffix)
+        .ok_or(SealError::Length)?;
+    if plain > MAX_PLAINTEXT {
+        return Err(SealError::Length);
+    }
+    let nonce = expanded.nonce(sequence);
+
+    let (head, body) = record.split_at_mut(prefix);
+    let length = ((prefix - HEADER_LEN) + plain + suffix) as u16;
+    let outer = if suite.is_tls13() {
+        ContentType::ApplicationData
+    } else {
+        content_type
+    };
+    let header = [outer as u8, 3, 3, (length >> 8) as u8, length as u8];
+    head[..HEADER_LEN].copy_from_slice(&header);
+    if suite.has_explicit_nonce() {
+        head[HEADER_LEN..].copy_from_slice(&nonce[4..]);
+    }
+
+    let (text, tag_gap) = body.split_at_mut(body.len() - TAG_LEN);
+    let nonce = Nonce::assume_unique_for_key(nonce);
+    let tag = if suite.is_tls13() {
+        text[plain] = content_type as u8;
+        expanded
+            .key
+            .seal_in_place_separate_tag(nonce, Aad::from(header), text)
+    } else {
+        let aad = tls12_aad(sequence, content_type as u8, [3, 3], plain);
+        expanded
+            .key
+            .seal_in_place_separate_tag(nonce, Aad::from(aad), text)
+    };
+    tag_gap.copy_from_slice(tag.map_err(|_| SealError::Crypto)?.as_ref());
+    Ok(())
 }

@@ -4,6 +4,7 @@ use super::assembly::Assembly;
 use super::error::{Fault, TlsError};
 use super::handshake::{Fed, Handshake, Side};
 use super::hello::{ChooseConfig, Hello};
+use super::parked::Parked;
 use super::traffic::{Opened, Traffic};
 use super::{Step, config};
 use crate::wire::record::{Header, Layout, Outgoing, Suite};
@@ -269,11 +270,33 @@ impl Connection {
         }
     }
 
-    /// Drops the expanded keys, about 1.3 KB; they are rebuilt when a record is due. For a connection that will be idle.
-    pub fn park(&mut self) {
+    /// Drops the expanded keys, about 1.3 KB; they are rebuilt when a record is due. For a connection that will be idle
+    /// for a while; [`park`](Self::park) keeps less still.
+    pub fn drop_keys(&mut self) {
         if let Phase::Traffic(traffic) = &mut self.phase {
-            traffic.park();
+            traffic.drop_keys();
         }
+    }
+
+    /// What of an established server connection must be kept while it is idle. Gives the connection back if it is a
+    /// client's, if it is not established or has failed, and while a partial record or anything to transmit waits.
+    #[expect(
+        clippy::result_large_err,
+        reason = "the error is the connection itself, whose place was there before"
+    )]
+    pub fn park(self) -> Result<Parked, Self> {
+        if self.partial() > 0 || self.wants_transmit() {
+            return Err(self);
+        }
+        let parked = match &self.phase {
+            Phase::Traffic(traffic) => Parked::of(traffic),
+            _ => None,
+        };
+        parked.ok_or(self)
+    }
+
+    pub(super) fn woken(traffic: Traffic) -> Self {
+        Self::in_phase(Phase::Traffic(traffic), Vec::new())
     }
 
     /// Bytes of a record that came in part and wait for the rest.
@@ -294,6 +317,12 @@ impl Connection {
             Phase::Dead => 0,
         };
         size_of::<Self>() + self.assembly.capacity() + self.control.capacity() + phase
+    }
+
+    /// Data may go out no more.
+    #[cfg(test)]
+    pub(super) fn is_closing(&self) -> bool {
+        !matches!(&self.phase, Phase::Traffic(t) if t.standing().closing == super::traffic::Closing::No)
     }
 
     #[cfg(test)]

@@ -16,7 +16,7 @@
 //! - After the handshake come data, alerts, KeyUpdate, and from a server NewSessionTicket. Anything else is a fatal alert:
 //!   no renegotiation, no early data, no client certificate after the handshake.
 //! - A connection that waits holds no buffer: a partial record is stored only as far as it came, and the store is freed
-//!   with its record. [`Connection::park`] drops the expanded keys too.
+//!   with its record. [`Connection::drop_keys`] drops the expanded keys too, and [`Connection::park`] all but 160 bytes.
 //! - Where the name asked for picks the config ([`Connection::server_by_name`]), the hello is read twice, by `hello.rs` and
 //!   by the connection of the config chosen.
 //!
@@ -35,6 +35,7 @@ mod connection;
 mod error;
 mod handshake;
 mod hello;
+mod parked;
 mod post_handshake;
 mod sink;
 mod sniff;
@@ -46,6 +47,7 @@ pub use config::{prepare_client_config, prepare_server_config};
 pub use connection::Connection;
 pub use error::TlsError;
 pub use hello::ChooseConfig;
+pub use parked::{Parked, ParkedStep};
 
 #[cfg(test)]
 mod tests;
@@ -80,6 +82,9 @@ pub enum Step<'a> {
 /// Most bytes that a peer may send until the handshake is complete. A chain of certificates is 3–10 KB; rustls takes
 /// single messages of up to 64 KiB.
 pub const MAX_HANDSHAKE_BYTES: usize = 128 * 1024;
+
+/// Longest record, header included, that a peer may send to a parked connection (DESIGN §7).
+pub const MAX_PARKED_RECORD: usize = 2048;
 
 /// KeyUpdates, tickets, warnings and empty records in a row, without data between, that end a connection.
 pub const MAX_BARREN_RECORDS: u8 = 32;

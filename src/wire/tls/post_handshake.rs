@@ -6,6 +6,8 @@ use super::error::Fault;
 
 const NEW_SESSION_TICKET: u8 = 4;
 pub const KEY_UPDATE: u8 = 24;
+/// Type and length of every KeyUpdate; its body is one byte.
+const KEY_UPDATE_HEADER: [u8; 4] = [KEY_UPDATE, 0, 0, 1];
 /// Longest NewSessionTicket taken. One with a ticket of 2^16 − 1 bytes would be longer, and nobody sends it.
 const MAX_TICKET: usize = 65_535;
 
@@ -28,6 +30,20 @@ impl Inbox {
     /// True while a message goes on in the next record.
     pub fn is_partial(&self) -> bool {
         !self.fragment.is_empty()
+    }
+
+    /// How much came of a server's partial message, which can only be the header of a KeyUpdate: 0 to 4 bytes.
+    pub fn key_update_part(&self) -> u8 {
+        debug_assert!(self.fragment.len() <= KEY_UPDATE_HEADER.len());
+        self.fragment.len() as u8
+    }
+
+    /// A server's inbox with that much of a KeyUpdate's header in it.
+    pub fn with_key_update_part(length: u8) -> Self {
+        let part = KEY_UPDATE_HEADER.get(..usize::from(length));
+        Self {
+            fragment: part.unwrap_or_default().to_vec(),
+        }
     }
 
     pub fn capacity(&self) -> usize {
@@ -71,9 +87,13 @@ fn messages(
     let mut used = 0;
     while let Some(rest) = bytes.get(used..).filter(|rest| !rest.is_empty()) {
         let Some((&[kind, a, b, c], rest)) = rest.split_first_chunk() else {
-            // Less than a header: its first byte must at least be a type that may come.
+            // Less than a header: its type must be one that may come, and a KeyUpdate has one length only. So what a
+            // server stores is known from how much it is.
             rest.first()
                 .map_or(Ok(()), |&kind| allowed(kind, 1, is_client))?;
+            if rest.first() == Some(&KEY_UPDATE) && !KEY_UPDATE_HEADER.starts_with(rest) {
+                return allowed(KEY_UPDATE, 0, is_client).map(|()| used);
+            }
             break;
         };
         let length = u32::from_be_bytes([0, a, b, c]) as usize;

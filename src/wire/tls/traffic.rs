@@ -24,12 +24,54 @@ pub enum Opened {
     Closed,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Closing {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Closing {
+    #[default]
     No,
     /// close_notify goes behind the next data.
     Queued,
     Sent,
+}
+
+/// How a connection stands, keys and the parts of messages aside.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Records in a row that brought no data: less than `MAX_BARREN_RECORDS` while it goes on.
+    pub barren: u8,
+    /// A KeyUpdate is due before the next data; true asks the peer for one as well.
+    pub key_update: Option<bool>,
+    pub closing: Closing,
+    pub peer_closed: bool,
+    /// The alert to send last; after it nothing goes out.
+    pub last_alert: Option<u8>,
+    pub failed: bool,
+}
+
+impl Standing {
+    pub fn wants_transmit(&self) -> bool {
+        match self.closing {
+            _ if self.last_alert.is_some() => true,
+            _ if self.failed => false,
+            Closing::Queued => true,
+            Closing::No => self.key_update.is_some(),
+            Closing::Sent => false,
+        }
+    }
+
+    /// Data may go out at once, with nothing before or behind it.
+    pub fn is_plain(&self) -> bool {
+        self.closing == Closing::No && self.key_update.is_none() && !self.failed
+    }
+
+    pub fn close(&mut self) {
+        if self.closing == Closing::No && !self.failed {
+            self.closing = Closing::Queued;
+        }
+    }
+
+    pub fn update_keys(&mut self, both: bool) {
+        self.key_update = Some(both || self.key_update == Some(true));
+    }
 }
 
 /// A connection that carries data. Idle, it is this struct and, on a TLS 1.3 client side, its kernel connection.
@@ -40,15 +82,7 @@ pub struct Traffic {
     kernel: Option<Box<Kernel>>,
     inbox: Inbox,
     is_client: bool,
-    /// Records in a row that brought no data.
-    barren: u8,
-    /// A KeyUpdate is due before the next data; true asks the peer for one as well.
-    key_update: Option<bool>,
-    closing: Closing,
-    peer_closed: bool,
-    /// A fatal alert to send; after it nothing goes out.
-    fatal: Option<u8>,
-    failed: bool,
+    standing: Standing,
 }
 
 impl Traffic {
@@ -60,6 +94,15 @@ impl Traffic {
         Self::new(sealer, opener, kernel, true)
     }
 
+    /// A server side that goes on.
+    pub fn resume(sealer: Sealer, opener: Opener, inbox: Inbox, standing: Standing) -> Self {
+        Self {
+            inbox,
+            standing,
+            ..Self::server(sealer, opener)
+        }
+    }
+
     fn new(sealer: Sealer, opener: Opener, kernel: Option<Box<Kernel>>, is_client: bool) -> Self {
         Self {
             sealer,
@@ -67,12 +110,7 @@ impl Traffic {
             kernel,
             inbox: Inbox::default(),
             is_client,
-            barren: 0,
-            key_update: None,
-            closing: Closing::No,
-            peer_closed: false,
-            fatal: None,
-            failed: false,
+            standing: Standing::default(),
         }
     }
 
@@ -80,18 +118,40 @@ impl Traffic {
         self.sealer.suite()
     }
 
+    pub fn is_client(&self) -> bool {
+        self.is_client
+    }
+
+    pub fn sealer(&self) -> &Sealer {
+        &self.sealer
+    }
+
+    pub fn opener(&self) -> &Opener {
+        &self.opener
+    }
+
+    pub fn inbox(&self) -> &Inbox {
+        &self.inbox
+    }
+
+    pub fn standing(&self) -> Standing {
+        self.standing
+    }
+
     pub fn has_failed(&self) -> bool {
-        self.failed
+        self.standing.failed
     }
 
     pub fn peer_closed(&self) -> bool {
-        self.peer_closed
+        self.standing.peer_closed
     }
 
     /// Ends the connection for that fault; the alert waits in `transmit`.
     pub fn fail(&mut self, fault: Fault) -> TlsError {
-        self.failed = true;
-        self.fatal = fault.alert.filter(|_| self.closing != Closing::Sent);
+        self.standing.failed = true;
+        self.standing.last_alert = fault
+            .alert
+            .filter(|_| self.standing.closing != Closing::Sent);
         self.inbox = Inbox::default();
         fault.error
     }
@@ -123,7 +183,7 @@ impl Traffic {
         match content_type {
             ContentType::ApplicationData if plain.is_empty() => self.barren_record(),
             ContentType::ApplicationData => {
-                self.barren = 0;
+                self.standing.barren = 0;
                 Ok(Opened::Data(plain))
             }
             ContentType::Alert => self.alert(record.get(plain).unwrap_or_default()),
@@ -136,8 +196,8 @@ impl Traffic {
     }
 
     fn barren_record(&mut self) -> Result<Opened, Fault> {
-        self.barren += 1;
-        if self.barren >= MAX_BARREN_RECORDS {
+        self.standing.barren += 1;
+        if self.standing.barren >= MAX_BARREN_RECORDS {
             return Err(Fault::peer(
                 alert::UNEXPECTED_MESSAGE,
                 "too many records in a row without data",
@@ -154,7 +214,7 @@ impl Traffic {
         let is_tls13 = self.suite().is_tls13();
         match (code, level) {
             (alert::CLOSE_NOTIFY, _) => {
-                self.peer_closed = true;
+                self.standing.peer_closed = true;
                 Ok(Opened::Closed)
             }
             (alert::USER_CANCELED, _) if is_tls13 => self.barren_record(),
@@ -195,7 +255,7 @@ impl Traffic {
         }
         if requested {
             // Many requests may be answered by one update.
-            self.key_update.get_or_insert(false);
+            self.standing.key_update.get_or_insert(false);
         }
         Ok(())
     }
@@ -215,28 +275,20 @@ impl Traffic {
     }
 
     pub fn wants_transmit(&self) -> bool {
-        match self.closing {
-            _ if self.fatal.is_some() => true,
-            _ if self.failed => false,
-            Closing::Queued => true,
-            Closing::No => self.key_update.is_some(),
-            Closing::Sent => false,
-        }
+        self.standing.wants_transmit()
     }
 
     pub fn close(&mut self) {
-        if self.closing == Closing::No && !self.failed {
-            self.closing = Closing::Queued;
-        }
+        self.standing.close();
     }
 
     pub fn update_keys(&mut self, both: bool) {
         if self.suite().is_tls13() {
-            self.key_update = Some(both || self.key_update == Some(true));
+            self.standing.update_keys(both);
         }
     }
 
-    pub fn park(&mut self) {
+    pub fn drop_keys(&mut self) {
         self.sealer.park();
         self.opener.park();
     }
@@ -244,10 +296,10 @@ impl Traffic {
     /// Bytes to send: `control` (left over from the handshake), KeyUpdate, the data of `out`, close_notify; or, once
     /// failed, the alert alone.
     pub fn transmit(&mut self, control: &mut Vec<u8>, out: Outgoing) -> Result<Vec<u8>, TlsError> {
-        if self.failed {
+        if self.standing.failed {
             return self.last_words(control, out);
         }
-        if self.closing == Closing::Sent {
+        if self.standing.closing == Closing::Sent {
             debug_assert!(out.is_empty(), "data behind close_notify");
             return Ok(out.into_empty());
         }
@@ -256,13 +308,13 @@ impl Traffic {
             Ok(bytes) => bytes,
             Err(error) => return Err(self.fail(Fault::ours(error.to_string()))),
         };
-        if self.closing == Closing::Queued {
+        if self.standing.closing == Closing::Queued {
             self.append(
                 ContentType::Alert,
                 &[WARNING, alert::CLOSE_NOTIFY],
                 &mut bytes,
             )?;
-            self.closing = Closing::Sent;
+            self.standing.closing = Closing::Sent;
         }
         if !control.is_empty() {
             // Seldom, and short beside the data that moves: an answer to a KeyUpdate, the end of a handshake.
@@ -277,16 +329,15 @@ impl Traffic {
         if self.sealer.remaining() < records as u64 {
             if !self.suite().is_tls13() {
                 // TLS 1.2 cannot change keys: an orderly end, while there are records left for it.
-                self.failed = true;
-                let closed = [WARNING, alert::CLOSE_NOTIFY];
-                self.append(ContentType::Alert, &closed, control)?;
+                self.standing.failed = true;
+                self.standing.last_alert = Some(alert::CLOSE_NOTIFY);
                 return Err(TlsError::ours(
                     "sending key used up; TLS 1.2 cannot renew it",
                 ));
             }
-            self.key_update.get_or_insert(false);
+            self.standing.key_update.get_or_insert(false);
         }
-        let Some(request) = self.key_update.take() else {
+        let Some(request) = self.standing.key_update.take() else {
             return Ok(());
         };
         let message = [KEY_UPDATE, 0, 0, 1, u8::from(request)];
@@ -308,8 +359,13 @@ impl Traffic {
         let mut bytes = out.into_empty();
         bytes.append(control);
         *control = Vec::new();
-        if let Some(code) = self.fatal.take() {
-            self.append(ContentType::Alert, &[FATAL, code], &mut bytes)?;
+        if let Some(code) = self.standing.last_alert.take() {
+            let level = if code == alert::CLOSE_NOTIFY {
+                WARNING
+            } else {
+                FATAL
+            };
+            self.append(ContentType::Alert, &[level, code], &mut bytes)?;
         }
         Ok(bytes)
     }
@@ -323,8 +379,8 @@ impl Traffic {
         self.sealer
             .append(content_type, message, to)
             .map_err(|error: SealError| {
-                self.failed = true;
-                self.fatal = None;
+                self.standing.failed = true;
+                self.standing.last_alert = None;
                 TlsError::ours(error.to_string())
             })
     }

@@ -4,6 +4,7 @@ mod attacks;
 mod handshakes;
 mod mutation;
 mod openssl;
+mod parked;
 mod pinning;
 mod tickets;
 mod traffic;

@@ -1,5 +1,6 @@
 //! OpenSSL's command line as the peer, over loopback.
 
+use super::parked::Idle;
 use super::*;
 use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
@@ -187,6 +188,76 @@ fn s_client_talks_to_our_server() {
             let _ = socket.write_all(&bytes);
             assert!(client.0.wait().unwrap().success());
         }
+    }
+}
+
+/// Moves bytes between the socket and a parked connection until `done`, through a whole connection now and then.
+fn pump_parked(mut idle: Idle, socket: &mut TcpStream, done: impl Fn(&Idle) -> bool) -> Idle {
+    let mut chunk = [0; 700];
+    loop {
+        let is_done = done(&idle);
+        let bytes = idle.control();
+        socket.write_all(&bytes).unwrap();
+        idle = idle.cycle();
+        if is_done {
+            return idle;
+        }
+        let n = socket.read(&mut chunk).unwrap();
+        assert!(n > 0, "connection ended; error {:?}", idle.error);
+        idle.receive(&chunk[..n]);
+        assert_eq!(idle.error, None);
+    }
+}
+
+#[test]
+fn s_client_talks_to_a_parked_server() {
+    let suites = [
+        ("-tls1_3", "-ciphersuites", "TLS_AES_128_GCM_SHA256"),
+        ("-tls1_3", "-ciphersuites", "TLS_AES_256_GCM_SHA384"),
+        ("-tls1_3", "-ciphersuites", "TLS_CHACHA20_POLY1305_SHA256"),
+        ("-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-GCM-SHA256"),
+        ("-tls1_2", "-cipher", "ECDHE-ECDSA-AES256-GCM-SHA384"),
+        ("-tls1_2", "-cipher", "ECDHE-ECDSA-CHACHA20-POLY1305"),
+    ];
+    let config = Arc::new(server_config(all_suites()));
+    for (version, option, suite) in suites {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let mut client = spawn(&["s_client", "-connect", &address, version, option, suite]);
+        let mut input = client.0.stdin.take().unwrap();
+        let output = Lines::of(&mut client);
+        let (mut socket, _) = listener.accept().unwrap();
+        let mut ours = Ours::new(Connection::server(&config).unwrap());
+        pump_socket(&mut ours, &mut socket, |ours| ours.is_established);
+        let mut idle = Idle::of(ours.tls);
+        for round in 0..4 {
+            if version == "-tls1_3" {
+                // s_client's commands: k updates its own keys, K asks for ours as well.
+                // What follows waits until it was read: in one read with a command it would be lost.
+                let (is_asked, before) = (round % 2 == 1, idle.fed);
+                input
+                    .write_all(if is_asked { b"K\n" } else { b"k\n" })
+                    .unwrap();
+                idle = pump_parked(idle, &mut socket, |idle| {
+                    idle.fed > before && idle.tls.wants_transmit() == is_asked
+                });
+                idle.tls.update_keys(round > 1);
+            }
+            let bytes = idle.send(format!("{suite} round {round}\n").as_bytes());
+            socket.write_all(&bytes).unwrap();
+            output.wait_for(&format!("{suite} round {round}"));
+            let line = format!("line {round}\n");
+            input.write_all(line.as_bytes()).unwrap();
+            idle = pump_parked(idle, &mut socket, |idle| {
+                idle.received.ends_with(line.as_bytes())
+            });
+        }
+        input.write_all(b"Q\n").unwrap();
+        let mut idle = pump_parked(idle, &mut socket, |idle| idle.closed);
+        idle.tls.close();
+        let bytes = idle.control();
+        let _ = socket.write_all(&bytes);
+        assert!(client.0.wait().unwrap().success());
     }
 }
 

@@ -32,7 +32,7 @@ fn key_updates_both_ways_interleaved_with_data() {
                 pump(&mut ours, &mut peer, random);
             }
             if random.u8(..8) == 0 {
-                ours.tls.park();
+                ours.tls.drop_keys();
             }
             assert_eq!((&ours.error, &peer.error), (&None, &None));
         }
@@ -209,7 +209,7 @@ fn an_idle_server_connection_is_its_struct_alone() {
         ours.receive_split(&bytes, random);
         let _ = ours.send(&[2; 100_000]);
         ours.receive(&[]);
-        ours.tls.park();
+        ours.tls.drop_keys();
         let heap = ours.tls.memory() - size_of::<Connection>();
         let kernel = !we_serve && suite.tls13().is_some();
         assert_eq!(heap, if kernel { 1500 } else { 0 });
@@ -222,7 +222,7 @@ fn an_idle_server_connection_is_its_struct_alone() {
 fn a_partial_record_costs_what_came_of_it() {
     let aes = suite(0x1301);
     let (mut server, mut client) = ours_only(aes, client_config(&[aes], false));
-    server.tls.park();
+    server.tls.drop_keys();
     let idle = server.tls.memory();
     let bytes = client.send(&[3; MAX_PLAINTEXT]);
     for (at, &byte) in bytes[..bytes.len() - 1].iter().enumerate() {
@@ -235,7 +235,7 @@ fn a_partial_record_costs_what_came_of_it() {
         );
     }
     server.receive(&bytes[bytes.len() - 1..]);
-    server.tls.park();
+    server.tls.drop_keys();
     assert_eq!(server.received, [3; MAX_PLAINTEXT]);
     assert_eq!((server.tls.partial(), server.tls.memory()), (0, idle));
 }
