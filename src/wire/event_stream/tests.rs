@@ -52,6 +52,7 @@ fn streams() {
             &[event("message", "first event", "1"), event("message", "second event", "")], ""),
         (b"data\n\ndata\ndata\n\ndata:", &[event("message", "", ""), event("message", "\n", "")], ""),
         (b"data:test\n\ndata: test\n\n", &[event("message", "test", ""), event("message", "test", "")], ""),
+        (b"data:a\r\ndata:b\r\nid:1\rdata:c\r\n\r\n", &[event("message", "a\nb\nc", "1")], "1"),
         (b"\xef\xbb\xbfdata:a\r\rdata:b\r\n\r\ndata:c\n\n",
             &[event("message", "a", ""), event("message", "b", ""), event("message", "c", "")], ""),
         (b"\xef\xbb\xbf\xef\xbb\xbfdata:a\n\n", &[], ""),

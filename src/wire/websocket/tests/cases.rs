@@ -135,12 +135,15 @@ fn cases_3_and_4_reserved() {
     }
 }
 
+/// Name, frames, what is seen of them, and the code that they fail with.
+type Case<'a> = (&'a str, &'a [(u8, &'a [u8])], &'a [Seen], u16);
+
 #[test]
 fn cases_5_fragments() {
     let ab = [text("ab")];
     let pong_ab = [Seen::Pong(b"p".to_vec()), text("ab")];
     #[rustfmt::skip]
-    let table: &[(&str, &[(u8, &[u8])], &[Seen], u16)] = &[
+    let table: &[Case] = &[
         ("5.1",  &[(0x09, b"a"), (0x80, b"b")], &[], 1002),
         ("5.2",  &[(0x0a, b"a"), (0x80, b"b")], &[], 1002),
         ("5.3",  &[(0x01, b"a"), (0x80, b"b")], &ab, 0),
