@@ -9,10 +9,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tidegate::control::settings::SiteDocument;
 use tidegate::control::tokens::{Issuer, IssuerKind, KeySet, verify};
+use tidegate::wire::event_stream;
 use tidegate::wire::http1::{Client, ClientEvent, Framing, Limits, Server, ServerEvent};
 use tidegate::wire::path;
 use tidegate::wire::proxy_protocol::{self, Source};
 use tidegate::wire::relay::{self, Hello, Role, Session, SessionLimits};
+use tidegate::wire::websocket;
 
 const LIMITS: Limits = Limits {
     head_bytes: 8192,
@@ -176,6 +178,79 @@ fn paths() {
             let mut again = Vec::new();
             let twice = path::normalise(&once, &mut again).expect("a normal path is fine");
             assert_eq!(twice.path, once, "normalising is done after one time");
+        }
+    });
+}
+
+/// Both sides, parked between the pieces.
+#[test]
+fn websocket_frames() {
+    let client = || websocket::Role::Client(fastrand::Rng::with_seed(1));
+    let limits = websocket::Limits {
+        message_bytes: 256,
+        ..Default::default()
+    };
+    let now = Instant::now();
+    let good = |role| {
+        let (mut socket, mut out) = (websocket::Socket::new(role, limits), Vec::new());
+        socket.send_text(&mut out, "grüße €");
+        socket.send_ping(&mut out, b"ping");
+        socket.send_binary(&mut out, &[7; 200]);
+        socket.close(&mut out, 1000, "bye", now);
+        out
+    };
+    let fragments = b"\x01\x80\0\0\0\0\0\x82\0\0\0\0\xc3\xbc\x89\x80\0\0\0\0\x80\x81\0\0\0\0a";
+    let (masked, plain) = (good(client()), good(websocket::Role::Server));
+    smoke(
+        "websocket",
+        &[&masked, &plain, fragments],
+        |bytes, random| {
+            let role = match random.bool() {
+                true => client(),
+                false => websocket::Role::Server,
+            };
+            let (mut parked, mut out) = (websocket::Parked::default(), Vec::new());
+            for piece in pieces(bytes, random) {
+                let (mut input, mut used) = (piece.to_vec(), 0);
+                let mut socket = parked.unpark(role.clone(), limits);
+                loop {
+                    let before = used;
+                    match socket.next(&mut input, &mut used, now, &mut out) {
+                        Ok(websocket::Event::NeedMore | websocket::Event::Ended) => break,
+                        // a frame without payload may have its head in an earlier piece
+                        Ok(_) => assert!(used > before || before == 0, "every step uses input"),
+                        Err(fault) => {
+                            assert!(websocket::is_sendable(fault.code) && socket.is_done());
+                            return;
+                        }
+                    }
+                }
+                parked = socket.park();
+                assert!(parked.kept_bytes() < 2048, "what is kept is bounded");
+            }
+        },
+    );
+}
+
+#[test]
+fn event_streams() {
+    let corpus: &[&[u8]] = &[
+        b"\xef\xbb\xbfid: 1\r\nevent: push\r\ndata: a\r\ndata: b\r\n\r\n: alive\n\nretry: 1500\n\n",
+        b"data\r\rid\ndata: \xf0\x9f\x98\x80\n\n",
+    ];
+    smoke("event stream", corpus, |bytes, random| {
+        let mut parser = event_stream::Parser::new(random.usize(0..100));
+        for piece in pieces(bytes, random) {
+            let mut used = 0;
+            loop {
+                let before = used;
+                match parser.next(piece, &mut used) {
+                    Ok(event_stream::Item::NeedMore) => break,
+                    Ok(_) => assert!(used > before, "every step uses input"),
+                    Err(event_stream::TooLong) => return,
+                }
+            }
+            assert_eq!(used, piece.len());
         }
     });
 }

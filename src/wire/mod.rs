@@ -4,6 +4,7 @@
 //! no map iteration order. Contract (after quinn-proto): `handle`/`next` takes input, `poll`/`pump` gives output,
 //! one change and then drain. Nothing here imports `ring`, `shard`, `gateway`, `connector`, `control` or `observe`.
 
+pub mod event_stream;
 pub mod http1;
 pub mod path;
 pub mod proxy_protocol;
@@ -11,6 +12,7 @@ pub mod record;
 pub mod relay;
 pub mod timer;
 pub mod tls;
+pub mod websocket;
 
 /// Where a core writes the bytes that it wants sent, in order. Implemented by [`record::Outgoing`] (plaintext laid
 /// out in TLS records, to be sealed in place) and by `Vec<u8>` (clear TCP, tests).
