@@ -341,7 +341,21 @@ fn frames<R: Verbs>(
                 Then::Nothing
             }
             Event::RoundTrip(_) => Then::Nothing,
-            Event::Hello(_) | Event::Head { .. } | Event::Publish { .. } => {
+            // The session ends before: we do not offer their feature.
+            Event::ChannelUp { .. }
+            | Event::ChannelDown(_)
+            | Event::Outcome { .. }
+            | Event::Receipt(_) => {
+                return (
+                    Err("the gateway sent channel frames without their feature".into()),
+                    ready,
+                );
+            }
+            Event::Hello(_)
+            | Event::Head { .. }
+            | Event::Publish { .. }
+            | Event::ChannelClose(_)
+            | Event::Notify { .. } => {
                 return (
                     Err("the gateway sent what only a connector sends".into()),
                     ready,

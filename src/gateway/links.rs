@@ -282,8 +282,20 @@ fn frames(
                 cx.sites[state.site as usize].remove(state.key);
             }
             Some(Event::RoundTrip(_)) => {}
-            Some(Event::Ready(_) | Event::Open { .. } | Event::Published { .. }) => {
+            Some(
+                Event::Ready(_)
+                | Event::Open { .. }
+                | Event::Published { .. }
+                | Event::ChannelUp { .. }
+                | Event::ChannelDown(_)
+                | Event::Outcome { .. }
+                | Event::Receipt(_),
+            ) => {
                 return Err("the connector sent what only a gateway sends".into());
+            }
+            // The session ends before: we do not offer their feature.
+            Some(Event::ChannelClose(_) | Event::Notify { .. }) => {
+                return Err("the connector sent channel frames without their feature".into());
             }
         }
         if let Some((stream, taken)) = consumed

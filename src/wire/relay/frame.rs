@@ -25,8 +25,7 @@ pub const MAX_CHUNK: usize = MAX_DATA - PUBLISH_PREFIX;
 /// First kind that a receiver skips when it does not know it; unknown kinds below it end the session.
 pub const FIRST_SKIPPED_KIND: u8 = 0x80;
 
-/// The frame kinds of version 1. 0x20 to 0x25 are kept for the channel frames (CHANNEL_UP, CHANNEL_DOWN, CHANNEL_CLOSE,
-/// NOTIFY, OUTCOME, RECEIPT); a session of version 1 without their feature treats them as unknown.
+/// The frame kinds of version 1. From 0x20 on stand the channel frames, which need their feature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
@@ -44,11 +43,17 @@ pub enum Kind {
     End = 0x13,
     Reset = 0x14,
     Credit = 0x15,
+    ChannelUp = 0x20,
+    ChannelDown = 0x21,
+    ChannelClose = 0x22,
+    Notify = 0x23,
+    Outcome = 0x24,
+    Receipt = 0x25,
 }
 
 impl Kind {
     /// All kinds, in order of their numbers.
-    pub const ALL: [Kind; 14] = [
+    pub const ALL: [Kind; 20] = [
         Kind::Hello,
         Kind::Ready,
         Kind::Refuse,
@@ -63,6 +68,12 @@ impl Kind {
         Kind::End,
         Kind::Reset,
         Kind::Credit,
+        Kind::ChannelUp,
+        Kind::ChannelDown,
+        Kind::ChannelClose,
+        Kind::Notify,
+        Kind::Outcome,
+        Kind::Receipt,
     ];
 
     /// Its name in the specification and in logs.
@@ -82,6 +93,12 @@ impl Kind {
             Kind::End => "END",
             Kind::Reset => "RESET",
             Kind::Credit => "CREDIT",
+            Kind::ChannelUp => "CHANNEL_UP",
+            Kind::ChannelDown => "CHANNEL_DOWN",
+            Kind::ChannelClose => "CHANNEL_CLOSE",
+            Kind::Notify => "NOTIFY",
+            Kind::Outcome => "OUTCOME",
+            Kind::Receipt => "RECEIPT",
         }
     }
 
@@ -99,7 +116,17 @@ impl Kind {
             Kind::Data => (1, MAX_DATA),
             Kind::End => (0, MAX_PAYLOAD),
             Kind::Credit => (4, 4),
+            Kind::ChannelUp => (1, MAX_DATA),
+            Kind::ChannelDown | Kind::ChannelClose => (9, MAX_DATA),
+            Kind::Notify => (19, MAX_DATA),
+            Kind::Outcome => (26, MAX_DATA),
+            Kind::Receipt => (24, MAX_DATA),
         }
+    }
+
+    /// One of the frames that need [`super::CHANNELS`].
+    pub const fn is_of_channels(self) -> bool {
+        self as u8 >= Kind::ChannelUp as u8
     }
 
     /// Whether the header's stream must be 0 (`Some(false)`), must not be 0 (`Some(true)`), or may be either.
@@ -122,8 +149,8 @@ struct Rule {
 }
 
 /// The rules by kind number: one look-up for each header.
-static RULES: [Option<Rule>; 0x16] = {
-    let mut rules = [None; 0x16];
+static RULES: [Option<Rule>; 0x26] = {
+    let mut rules = [None; 0x26];
     let mut n = 0;
     while n < Kind::ALL.len() {
         let kind = Kind::ALL[n];

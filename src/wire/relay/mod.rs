@@ -31,7 +31,12 @@
 //! | 0x13 | END | both | id | 0–65536 |
 //! | 0x14 | RESET | both | id | 2–514 |
 //! | 0x15 | CREDIT | both | id or 0 | 4–4 |
-//! | 0x20–0x25 | kept: CHANNEL_UP, CHANNEL_DOWN, CHANNEL_CLOSE, NOTIFY, OUTCOME, RECEIPT | | | |
+//! | 0x20 | CHANNEL_UP | gateway | 0 | 1–16376 |
+//! | 0x21 | CHANNEL_DOWN | gateway | 0 | 9–16376 |
+//! | 0x22 | CHANNEL_CLOSE | connector | 0 | 9–16376 |
+//! | 0x23 | NOTIFY | connector | 0 | 19–16376 |
+//! | 0x24 | OUTCOME | gateway | 0 | 26–16376 |
+//! | 0x25 | RECEIPT | gateway | 0 | 24–16376 |
 //!
 //! An unknown kind from 0x80 on is skipped (its length is still bounded by 65,536); any other unknown kind, a payload out
 //! of bounds, a stream that is 0 where an id must stand or the reverse, or a kind from the wrong side ends the session.
@@ -60,7 +65,8 @@
 //! PING, PONG 0  8  a number that grows with each PING of its sender; PONG repeats it
 //! ```
 //!
-//! Versions: this page is version 1. Features: none in use; bit 0 is kept for the channel frames.
+//! Versions: this page is version 1. Features: bit 0, the channel frames (kinds 0x20 to 0x25); without it in READY neither
+//! side sends any of them, and one that comes ends the session. A READY with features that were not offered ends it too.
 //!
 //! REFUSE ends the session at any time, from either side; its sender sends nothing after it, and closes the link when it
 //! was sent. Codes: 1 version · 2 forbidden (connector id, site or certificate do not go together) · 3 unknown_site ·
@@ -168,8 +174,11 @@
 //!
 //! Control frames of the session go before everything else. Streams take turns by deficit round-robin with a quantum of
 //! 16,384 bytes; one that has just become able to send, with at most 4,096 bytes waiting, goes before those that had
-//! their turn. Order within a stream is kept; RESET drops what waits before it. PUBLISH goes when no stream can send, and one chunk for each 1,048,576 bytes
-//! that streams sent in its place.
+//! their turn. Order within a stream is kept; RESET drops what waits before it.
+//!
+//! Channel frames go in their order when no stream can send, and a burst of at most 16,384 bytes of them for each 262,144
+//! bytes that streams sent in their place. PUBLISH goes when neither streams nor channel frames can, and one chunk for each 1,048,576 bytes
+//! that these sent in its place.
 //!
 //! # Settings
 //!
@@ -183,12 +192,58 @@
 //! order ends the session. The receiver checks the hash and answers with PUBLISHED. A refusal whose text begins with
 //! [`BUSY`] is no verdict: the document was not looked at, and is to be published again a little later.
 //!
+//! # Channels
+//!
+//! A channel is a client's connection that the gateway shard holds open for pushes. Slot and generation name it on this
+//! link; with instance, boot id and shard of READY they name it everywhere, and for ever: a slot's generations never
+//! come again.
+//!
+//! ```text
+//! CHANNEL_UP     0  1  flags: bit 0, a full list begins here; bit 1, a full list ends here; others zero
+//!                1  …  channels, at least 1 unless a flag is set; each:
+//!                        0  4  slot    4  4  generation
+//!                        8  1  kind: 1 event stream (SSE), 2 WebSocket, 3 long poll
+//!                        9  1  client known by: 1 certificate, 2 token
+//!                       10  4  since when, in seconds since 1970
+//!                       14  1  length of the client id (1–128)    15  …  client id, visible ASCII
+//! CHANNEL_DOWN   0  …  channels, at least 1; each:   0  4  slot   4  4  generation   8  1  reason
+//! CHANNEL_CLOSE  0  …  channels, at least 1; each:   0  4  slot   4  4  generation   8  1  reason
+//! NOTIFY         0 16  push id       16  1  flags: bit 0, a repeat; bit 1, to all channels; others zero
+//!               17  2  length of the payload, at most 4,096       19  …  payload
+//!                …  …  channels, at least 1, none with flag bit 1; each:   0  4  slot   4  4  generation
+//! OUTCOME        0 16  push id       16  1  form: 0 entries, 1 totals
+//!               17  …  form 0: channels, at least 1; each:   0  4  slot   4  4  generation
+//!                                                            8  1  1 sent, 2 gone, 3 dropped
+//!                      form 1, and nothing after it:         0  4  sent   4  4  gone   8  4  dropped
+//! RECEIPT        0  …  receipts, at least 1; each:   0 16  push id   16  4  slot   20  4  generation
+//! ```
+//!
+//! Entries fill the payload to its end. A breach ends the session.
+//!
+//! **Lists.** After READY the gateway sends a full list, and may send one again at any time. It is as many CHANNEL_UP as
+//! it takes, from the one with bit 0 to the one with bit 1 (both, for a list of one frame or of no channel); an end without
+//! a beginning ends the session, a beginning within a list starts it anew. News go between: a CHANNEL_UP within a list
+//! counts for it, a CHANNEL_DOWN takes its channels off. At the end, channels of this shard that the connector knew before
+//! and that did not come since the beginning are gone. A second CHANNEL_UP of a channel replaces the first, a CHANNEL_DOWN
+//! for one that is not known says nothing.
+//!
+//! **Reasons** of CHANNEL_DOWN: 1 left (the client ended it) · 2 lost (broken, or without answer) · 3 answered (a long
+//! poll: the client is expected back) · 4 closed (CHANNEL_CLOSE asked for it) · 5 draining · 6 revoked · 7 misbehaved; of
+//! CHANNEL_CLOSE: 1 replaced (by a newer channel of its client) · 2 denied · 3 requested. 0 and unknown ones read as other.
+//! CHANNEL_CLOSE for a channel that is gone says nothing, as its CHANNEL_DOWN is on the way; any other is answered with
+//! CHANNEL_DOWN.
+//!
+//! **Pushes.** The gateway answers NOTIFY with one fate for each of its channels, in any number of OUTCOME frames, or, when
+//! it was for all, with totals. To all: all channels of the link's site that the shard holds at that moment. RECEIPT says
+//! that the client has the push; it goes to the connector that the push id names.
+//!
 //! # What never happens here
 //!
 //! No I/O, no clock, no randomness. No allocation in steady state: heads are encoded in one scratch buffer (OPEN in
-//! its owner's), queued bytes lie in recycled ones. What a peer can make this side hold is bounded: one partial frame (64 KiB), the credit of its
+//! its owner's, channel frames in theirs), queued bytes lie in recycled ones, of channel frames at most 262,144. What a peer can make this side hold is bounded: one partial frame (64 KiB), the credit of its
 //! streams, and one mark for each answer owed.
 
+mod channel;
 mod control;
 mod credit;
 mod frame;
@@ -209,6 +264,12 @@ mod stream;
 mod tests;
 
 pub use crate::wire::Field;
+pub use channel::{
+    Audience, Batch, CHANNEL_QUEUE, ChannelAuth, ChannelClose, ChannelDown, ChannelFate,
+    ChannelKey, ChannelKind, ChannelUp, CloseReason, Closes, DownReason, Downs, Entries, Entry,
+    Fate, MAX_CLIENT_ID, MAX_PUSH, Notification, Outcome, Outcomes, PushId, Receipt, Receipts,
+    Summary, Totals, Ups,
+};
 pub use control::{BUSY, MAX_DOCUMENT, MAX_ID};
 pub use credit::{SESSION_CREDIT, STREAM_CREDIT};
 pub use frame::{HEADER, Kind, MAX_DATA, MAX_PAYLOAD, MAX_TEXT};
@@ -224,7 +285,9 @@ use std::time::Duration;
 /// The version on this page.
 pub const VERSION: u8 = 1;
 /// Features that this code knows.
-pub const FEATURES: u64 = 0;
+pub const FEATURES: u64 = CHANNELS;
+/// The feature of the channel frames.
+pub const CHANNELS: u64 = 1;
 /// [`Hello::wanted_shard`] of a connector that takes any.
 pub const ANY_SHARD: u16 = 0xffff;
 
@@ -444,6 +507,32 @@ pub enum Event<'a, T> {
     },
     /// A PONG came: round-trip time.
     RoundTrip(Duration),
+    /// Channels that are there (gateway → connector).
+    ChannelUp {
+        /// Channels known so far are gone unless they come until `list_ends`, this frame included.
+        list_starts: bool,
+        list_ends: bool,
+        channels: Entries<'a, ChannelUp<'a>>,
+    },
+    /// Channels that are gone (gateway → connector).
+    ChannelDown(Entries<'a, ChannelDown>),
+    /// Channels to close (connector → gateway).
+    ChannelClose(Entries<'a, ChannelClose>),
+    /// A push (connector → gateway): each channel of it gets a fate.
+    Notify {
+        push: PushId,
+        /// It was sent before.
+        repeat: bool,
+        audience: Audience<'a>,
+        payload: &'a [u8],
+    },
+    /// What became of a push (gateway → connector).
+    Outcome {
+        push: PushId,
+        outcome: Outcome<'a>,
+    },
+    /// Clients that have their pushes (gateway → connector).
+    Receipt(Entries<'a, Receipt>),
 }
 
 /// Whose fault it is that a session broke.

@@ -4,7 +4,7 @@ use super::SessionError;
 use super::control::{Chunk, MAX_DOCUMENT};
 use super::frame::MAX_CHUNK;
 
-/// While streams have bytes to send, one chunk goes out for so many of theirs.
+/// While streams or channel frames have bytes to send, one chunk goes out for so many of theirs.
 pub const STREAM_BYTES_PER_CHUNK: usize = 1 << 20;
 /// Chunks are staged only while less than this is staged, so that a request does not find a full buffer of them before it.
 pub const STAGE_BYTES: usize = 32 * 1024;
@@ -15,7 +15,7 @@ pub struct Outgoing {
     pub hash: [u8; 32],
     document: Vec<u8>,
     offset: usize,
-    /// Stream bytes staged since the last chunk.
+    /// Bytes of streams and channel frames staged since the last chunk.
     pub waited: usize,
 }
 

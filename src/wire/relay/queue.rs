@@ -21,11 +21,11 @@ impl Pool {
         (self.0.len(), self.0.iter().map(Vec::capacity).sum())
     }
 
-    fn take(&mut self) -> Vec<u8> {
+    pub fn take(&mut self) -> Vec<u8> {
         self.0.pop().unwrap_or_default()
     }
 
-    fn give(&mut self, mut buffer: Vec<u8>) {
+    pub fn give(&mut self, mut buffer: Vec<u8>) {
         if self.0.len() < KEPT_BUFFERS && buffer.capacity() <= KEPT_BUFFER_BYTES {
             buffer.clear();
             self.0.push(buffer);

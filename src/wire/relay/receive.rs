@@ -1,5 +1,6 @@
 //! How frames arrive: `Session::next` and what each kind does to the session.
 
+use super::channel;
 use super::control;
 use super::credit::StreamWindow;
 use super::frame::{Header, Kind, Place, Step};
@@ -31,6 +32,8 @@ enum Taken<T> {
     Published,
     GoAway,
     RoundTrip(Duration),
+    /// A channel frame, by its kind.
+    Channels,
 }
 
 impl<T: Copy> Session<T> {
@@ -151,7 +154,26 @@ impl<T: Copy> Session<T> {
                 control::decode_published(payload).ok_or_else(|| broken("PUBLISHED unreadable"))?;
                 Ok(Taken::Published)
             }
+            Kind::ChannelUp
+            | Kind::ChannelDown
+            | Kind::ChannelClose
+            | Kind::Notify
+            | Kind::Outcome
+            | Kind::Receipt => self.take_channels(kind, payload),
         }
+    }
+
+    fn take_channels(&mut self, kind: Kind, payload: &[u8]) -> Result<Taken<T>, SessionError> {
+        if !channel::check(kind, payload) {
+            return Err(broken(&format!("{} unreadable", kind.name())));
+        }
+        if let (Kind::ChannelUp, Some(&flags)) = (kind, payload.first()) {
+            self.listing |= channel::starts_list(flags);
+            if channel::ends_list(flags) && !std::mem::take(&mut self.listing) {
+                return Err(broken("CHANNEL_UP ends a list that did not begin"));
+            }
+        }
+        Ok(Taken::Channels)
     }
 
     /// May the peer send this kind now?
@@ -173,6 +195,10 @@ impl<T: Copy> Session<T> {
         let from = match kind {
             Kind::Hello | Kind::Head | Kind::Publish => Some(Role::Connector),
             Kind::Ready | Kind::Open | Kind::Published => Some(Role::Gateway),
+            Kind::ChannelClose | Kind::Notify => Some(Role::Connector),
+            Kind::ChannelUp | Kind::ChannelDown | Kind::Outcome | Kind::Receipt => {
+                Some(Role::Gateway)
+            }
             _ => None,
         };
         if !in_phase {
@@ -180,6 +206,9 @@ impl<T: Copy> Session<T> {
         }
         if from == Some(self.role) {
             return Err(broken(&format!("{} from the wrong side", kind.name())));
+        }
+        if kind.is_of_channels() && !self.channels_on {
+            return Err(broken(&format!("{} without its feature", kind.name())));
         }
         Ok(())
     }
@@ -210,10 +239,10 @@ impl<T: Copy> Session<T> {
                 ),
             });
         }
-        if ready.features & !super::FEATURES != 0 {
+        if ready.features & !self.features != 0 {
             return Err(broken("READY with features that were not offered"));
         }
-        self.become_ready(out);
+        self.become_ready(ready.features, out);
         Ok(Taken::Ready(Box::new(ready)))
     }
 
@@ -432,11 +461,35 @@ fn event<T>(
         Taken::GoAway => control::decode_go_away(payload)
             .map(|(deadline, delay)| Event::GoAway { deadline, delay }),
         Taken::RoundTrip(time) => Some(Event::RoundTrip(time)),
+        Taken::Channels => channel_event(header.kind, payload),
     };
     if joined.is_none() {
         return Err(broken("frame unreadable"));
     }
     Ok(joined)
+}
+
+fn channel_event<T>(kind: Kind, payload: &[u8]) -> Option<Event<'_, T>> {
+    match kind {
+        Kind::ChannelUp => channel::decode_up(payload).map(|up| Event::ChannelUp {
+            list_starts: channel::starts_list(up.flags),
+            list_ends: channel::ends_list(up.flags),
+            channels: up.channels,
+        }),
+        Kind::ChannelDown => Some(Event::ChannelDown(channel::decode_down(payload))),
+        Kind::ChannelClose => Some(Event::ChannelClose(channel::decode_close(payload))),
+        Kind::Notify => channel::decode_notify(payload).map(|notify| Event::Notify {
+            push: notify.push,
+            repeat: notify.repeat,
+            audience: notify.audience,
+            payload: notify.payload,
+        }),
+        Kind::Outcome => {
+            channel::decode_outcome(payload).map(|(push, outcome)| Event::Outcome { push, outcome })
+        }
+        Kind::Receipt => Some(Event::Receipt(channel::decode_receipt(payload))),
+        _ => None,
+    }
 }
 
 fn broken(why: &str) -> SessionError {

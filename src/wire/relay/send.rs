@@ -94,9 +94,11 @@ impl<T: Copy> Session<T> {
         let stream = self.slots.get(slot);
         if stream.queue.is_empty()
             && !self.schedule.waits()
+            && !self.channels.is_overdue()
             && out.staged() < self.limits.stage_bytes
         {
             out.put(frame);
+            self.streams_sent(frame.len());
             self.whole_left(slot, whole, out);
         } else {
             stream.queue.push_frame(whole, frame, &mut self.pool);
@@ -246,22 +248,25 @@ impl<T: Copy> Session<T> {
         }
     }
 
-    /// Queued frames in turn, and the settings document below them.
+    /// Queued frames in turn; below them channel frames, and below those the settings document. What has let the others
+    /// pass for long enough goes first.
     pub(super) fn pump_frames(&mut self, out: &mut impl Put) {
         if self.phase != Phase::Ready {
             return;
         }
         while out.staged() < self.limits.stage_bytes {
-            let overdue = (self.publication.as_ref())
-                .is_some_and(|p| p.waited >= publication::STREAM_BYTES_PER_CHUNK);
-            match self.schedule.turn() {
-                Some(slot) if !overdue => self.take_turn(slot, out),
-                _ if overdue || out.staged() < publication::STAGE_BYTES => {
-                    if !self.put_chunk(out) {
-                        return;
-                    }
-                }
-                _ => return,
+            if self.document_is_due() {
+                self.put_chunk(out);
+            } else if self.channels.is_overdue() {
+                self.put_burst(out);
+            } else if let Some(slot) = self.schedule.turn() {
+                self.take_turn(slot, out);
+            } else if !self.has_low_room(out) {
+                return;
+            } else if !self.channels.is_empty() {
+                self.put_burst(out);
+            } else if !self.put_chunk(out) {
+                return;
             }
         }
     }
@@ -303,10 +308,21 @@ impl<T: Copy> Session<T> {
         if stream.queue.is_empty() && stream.token.is_some() && !stream.end_asked {
             self.drained.move_to_back(0, slot);
         }
+        self.streams_sent(staged);
+    }
+
+    /// So many stream bytes went before channel frames and the settings document.
+    pub(super) fn streams_sent(&mut self, staged: usize) {
+        self.channels.waits(staged);
         self.publication_waits(staged);
     }
 
-    /// So many stream bytes went before the settings document.
+    /// The others have had their part, and a settings document waits.
+    pub(super) fn document_is_due(&self) -> bool {
+        (self.publication.as_ref()).is_some_and(|p| p.waited >= publication::STREAM_BYTES_PER_CHUNK)
+    }
+
+    /// So many bytes of others went before the settings document.
     pub(super) fn publication_waits(&mut self, staged: usize) {
         if let Some(publication) = &mut self.publication {
             publication.waited += staged;

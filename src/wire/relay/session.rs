@@ -1,5 +1,6 @@
 //! A session: its state and its owner's verbs. How frames leave is in `send`, how they arrive in `receive`.
 
+use super::channel;
 use super::control::{self, MAX_DOCUMENT, Offer};
 use super::credit::{SendCredit, SessionWindow, StreamWindow};
 use super::frame::{Decoder, Kind, MAX_DATA};
@@ -13,7 +14,8 @@ use super::send::{CONTROL, WITHHELD, put_credit, put_data};
 use super::slots::Slots;
 use super::stream::Half;
 use super::{
-    Body, FEATURES, Field, Hello, Ready, ResetCode, Role, SessionError, SessionLimits, StreamId,
+    Body, CHANNELS, FEATURES, Field, Hello, Ready, ResetCode, Role, SessionError, SessionLimits,
+    StreamId,
 };
 use crate::wire::Put;
 use std::time::{Duration, Instant};
@@ -61,6 +63,13 @@ pub struct Session<T> {
     pub(super) queued: usize,
     pub(super) scratch: Vec<u8>,
     pub(super) publication: Option<publication::Outgoing>,
+    pub(super) channels: channel::Outgoing,
+    /// Features that our owner knows how to use.
+    pub(super) features: u64,
+    /// READY names the feature of the channel frames.
+    pub(super) channels_on: bool,
+    /// A full list of channels has begun and not ended (connector).
+    pub(super) listing: bool,
     pub(super) pressure: bool,
     started: Instant,
     /// As of the last call that brought it.
@@ -101,10 +110,22 @@ impl<T: Copy> Session<T> {
             queued: 0,
             scratch: Vec::new(),
             publication: None,
+            channels: channel::Outgoing::default(),
+            features: 0,
+            channels_on: false,
+            listing: false,
             pressure: false,
             started: now,
             now,
         }
+    }
+
+    /// Features that the session's owner knows how to use, before HELLO; others than [`FEATURES`] are left out. Without
+    /// this call there are none.
+    #[must_use]
+    pub fn with_features(mut self, features: u64) -> Self {
+        self.features = features & FEATURES;
+        self
     }
 
     // ---- session verbs
@@ -116,25 +137,25 @@ impl<T: Copy> Session<T> {
         self.offered_versions = hello.versions;
         let offer = Offer {
             streams: self.limits.streams,
-            features: FEATURES,
+            features: self.features,
         };
         self.frame(Kind::Hello, out, |buf| {
             control::encode_hello(buf, hello, offer)
         });
     }
 
-    /// Gateway: the session is accepted. Features that the connector does not know are left out.
+    /// Gateway: the session is accepted. Features that one of the two does not know are left out.
     pub fn send_ready(&mut self, ready: &Ready, out: &mut impl Put) {
         debug_assert!(self.role == Role::Gateway);
         if !matches!(self.phase, Phase::Fresh | Phase::Greeted) {
             return;
         }
         let ready = Ready {
-            features: ready.features & self.offer.features & FEATURES,
+            features: ready.features & self.offer.features & self.features,
             ..*ready
         };
         self.frame(Kind::Ready, out, |buf| control::encode_ready(buf, &ready));
-        self.become_ready(out);
+        self.become_ready(ready.features, out);
     }
 
     /// Ends the session with a reason that the peer can log; codes are in [`super::refusal`]. Nothing is sent after it.
@@ -269,7 +290,7 @@ impl<T: Copy> Session<T> {
         };
         let mut rest = bytes;
         let state = self.slots.get(slot);
-        if state.queue.is_empty() && !self.schedule.waits() {
+        if state.queue.is_empty() && !self.schedule.waits() && !self.channels.is_overdue() {
             while out.staged() < self.limits.stage_bytes {
                 let n = rest
                     .len()
@@ -291,7 +312,7 @@ impl<T: Copy> Session<T> {
             self.queued += rest.len();
             self.wake(slot);
         }
-        self.publication_waits(bytes.len() - rest.len());
+        self.streams_sent(bytes.len() - rest.len());
     }
 
     /// Our direction is complete. False: the trailers do not fit and the stream was reset; no event comes for it.
@@ -350,7 +371,8 @@ impl<T: Copy> Session<T> {
         self.queued
     }
 
-    /// Moves control and queued bytes into `out` up to the staging limit, deficit round-robin over streams. Call when
+    /// Moves control and queued bytes into `out` up to the staging limit, deficit round-robin over streams,
+    /// channel frames and the settings document below them. Call when
     /// `out` was sent, and after input was handled: credit may have come.
     pub fn pump(&mut self, now: Instant, out: &mut impl Put) {
         self.tick(now);
@@ -455,8 +477,9 @@ impl<T: Copy> Session<T> {
     }
 
     /// READY has passed: pings start, and a session window above the common start is granted.
-    pub(super) fn become_ready(&mut self, out: &mut impl Put) {
+    pub(super) fn become_ready(&mut self, features: u64, out: &mut impl Put) {
         self.phase = Phase::Ready;
+        self.channels_on = features & CHANNELS != 0;
         self.liveness.ready(self.now);
         let grant = self.session_window.grant();
         if grant > 0 {

@@ -45,6 +45,50 @@ pub enum Seen {
     Published([u8; 32], bool, String),
     GoAway(Duration, Duration),
     RoundTrip(Duration),
+    Ups {
+        starts: bool,
+        ends: bool,
+        channels: Vec<Up>,
+    },
+    Downs(Vec<ChannelDown>),
+    Closes(Vec<ChannelClose>),
+    /// No channels: to all.
+    Notify(PushId, bool, Option<Vec<ChannelKey>>, Vec<u8>),
+    Fates(PushId, Vec<ChannelFate>),
+    Totals(PushId, Totals),
+    Receipts(Vec<Receipt>),
+}
+
+/// [`ChannelUp`] with its client id copied out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Up {
+    pub key: ChannelKey,
+    pub kind: ChannelKind,
+    pub auth: ChannelAuth,
+    pub since: u32,
+    pub client: String,
+}
+
+impl Up {
+    pub fn of(up: ChannelUp<'_>) -> Up {
+        Up {
+            key: up.key,
+            kind: up.kind,
+            auth: up.auth,
+            since: up.since,
+            client: up.client.to_owned(),
+        }
+    }
+
+    pub fn borrow(&self) -> ChannelUp<'_> {
+        ChannelUp {
+            key: self.key,
+            kind: self.kind,
+            auth: self.auth,
+            since: self.since,
+            client: &self.client,
+        }
+    }
 }
 
 fn fields(fields: Fields<'_>) -> Vec<(Vec<u8>, Vec<u8>)> {
@@ -132,6 +176,34 @@ impl From<Event<'_, u32>> for Seen {
             } => Seen::Published(hash, accepted, text.to_owned()),
             Event::GoAway { deadline, delay } => Seen::GoAway(deadline, delay),
             Event::RoundTrip(time) => Seen::RoundTrip(time),
+            Event::ChannelUp {
+                list_starts,
+                list_ends,
+                channels,
+            } => Seen::Ups {
+                starts: list_starts,
+                ends: list_ends,
+                channels: channels.map(Up::of).collect(),
+            },
+            Event::ChannelDown(downs) => Seen::Downs(downs.collect()),
+            Event::ChannelClose(closes) => Seen::Closes(closes.collect()),
+            Event::Notify {
+                push,
+                repeat,
+                audience,
+                payload,
+            } => {
+                let keys = match audience {
+                    Audience::All => None,
+                    Audience::Channels(keys) => Some(keys.collect()),
+                };
+                Seen::Notify(push, repeat, keys, payload.to_vec())
+            }
+            Event::Outcome { push, outcome } => match outcome {
+                Outcome::Each(fates) => Seen::Fates(push, fates.collect()),
+                Outcome::Totals(totals) => Seen::Totals(push, totals),
+            },
+            Event::Receipt(receipts) => Seen::Receipts(receipts.collect()),
         }
     }
 }
@@ -278,6 +350,34 @@ impl Pair {
             connector: End::new(Role::Connector, connector, now),
             now,
         }
+    }
+
+    /// Past its handshake, with channels where both know of them.
+    pub fn with_features(gateway: u64, connector: u64, limits: SessionLimits) -> Pair {
+        let mut pair = Pair::fresh(limits, limits);
+        let now = pair.now;
+        pair.gateway.session = Session::new(Role::Gateway, limits, now).with_features(gateway);
+        pair.connector.session =
+            Session::new(Role::Connector, limits, now).with_features(connector);
+        let offered = Ready {
+            features: u64::MAX,
+            ..ready()
+        };
+        let End { session, out, .. } = &mut pair.connector;
+        session.send_hello(&hello(), out);
+        pair.turn();
+        let End { session, out, .. } = &mut pair.gateway;
+        session.send_ready(&offered, out);
+        pair.turn();
+        pair.gateway.take_seen();
+        pair
+    }
+
+    /// Past its handshake, with channels.
+    pub fn with_channels() -> Pair {
+        let mut pair = Pair::with_features(CHANNELS, CHANNELS, limits());
+        pair.connector.take_seen();
+        pair
     }
 
     pub fn with_limits(gateway: SessionLimits, connector: SessionLimits) -> Pair {

@@ -5,7 +5,7 @@ use super::super::*;
 use super::pair::*;
 use std::time::Instant;
 
-fn frame_bytes(kind: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub fn frame_bytes(kind: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let mut bytes = (payload.len() as u32).to_be_bytes()[1..].to_vec();
     bytes.push(kind);
     bytes.extend_from_slice(&stream.to_be_bytes());
@@ -13,7 +13,7 @@ fn frame_bytes(kind: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn error_of(end: &mut End, bytes: &[u8], now: Instant) -> SessionError {
+pub fn error_of(end: &mut End, bytes: &[u8], now: Instant) -> SessionError {
     let error = end.feed(bytes, now).expect_err("the session must end");
     assert_eq!(error.fault, Fault::Protocol, "{error}");
     error
@@ -162,7 +162,7 @@ fn unknown_kinds_from_0x80_are_skipped_and_others_end_the_session() {
             pair.now,
         );
     }
-    for kind in [0x00, 0x07, 0x16, 0x20, 0x25, 0x7f] {
+    for kind in [0x00, 0x07, 0x16, 0x1f, 0x26, 0x7f] {
         let mut pair = Pair::ready();
         error_of(&mut pair.gateway, &frame_bytes(kind, 0, &[]), pair.now);
     }
@@ -202,7 +202,8 @@ fn kinds_from_the_wrong_side_or_out_of_phase_end_the_session() {
     for kind in Kind::ALL {
         if !matches!(kind, Kind::Hello | Kind::Refuse) {
             let mut pair = Pair::fresh(limits(), limits());
-            let stream = u32::from(kind as u8 >= 0x10 && kind != Kind::Credit) << 20;
+            let on_stream = (0x10..0x20).contains(&(kind as u8)) && kind != Kind::Credit;
+            let stream = u32::from(on_stream) << 20;
             let payload = vec![0; kind.bounds().0];
             error_of(
                 &mut pair.gateway,
@@ -220,7 +221,7 @@ fn lengths_out_of_bounds_end_the_session() {
         let wrong = [shortest.checked_sub(1), Some(longest + 1)];
         for length in wrong.into_iter().flatten() {
             let mut pair = Pair::ready();
-            let stream = u32::from(kind as u8 >= 0x10) << 20;
+            let stream = u32::from((0x10..0x20).contains(&(kind as u8))) << 20;
             let mut header = frame::header(kind, stream, 0);
             header[..3].copy_from_slice(&(length as u32).to_be_bytes()[1..]);
             error_of(&mut pair.gateway, &header, pair.now);

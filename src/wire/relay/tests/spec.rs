@@ -66,6 +66,17 @@ fn numbers_on_the_page_match_the_code() {
             "one chunk for each 1,048,576 bytes",
             publication::STREAM_BYTES_PER_CHUNK == 1_048_576,
         ),
+        (
+            "at most 16,384 bytes of them for each 262,144 bytes that streams sent",
+            (channel::BURST, channel::STREAM_BYTES_PER_BURST) == (16_384, 262_144),
+        ),
+        (
+            "of channel frames at most 262,144",
+            CHANNEL_QUEUE == 262_144,
+        ),
+        ("length of the payload, at most 4,096", MAX_PUSH == 4_096),
+        ("length of the client id (1–128)", MAX_CLIENT_ID == 128),
+        ("Features: bit 0, the channel frames", CHANNELS == 1),
         ("at most 16,777,216", MAX_DOCUMENT == 16_777_216),
         ("text, at most 512", MAX_TEXT == 512),
         ("connector id (1–128)", MAX_ID == 128),
@@ -122,6 +133,110 @@ fn ready_byte_for_byte() {
     expected.push(9);
     expected.extend([5; 32]);
     assert_eq!(buf, expected);
+}
+
+#[test]
+fn channel_frames_byte_for_byte() {
+    let mut pair = Pair::with_channels();
+    let key = ChannelKey {
+        slot: 0x0102,
+        generation: 0x0304,
+    };
+    let push = PushId([9; 16]);
+    let up = ChannelUp {
+        key,
+        kind: ChannelKind::WebSocket,
+        auth: ChannelAuth::Token,
+        since: 0x0506,
+        client: "ab",
+    };
+    let down = ChannelDown {
+        key,
+        reason: DownReason::Draining,
+    };
+    let fate = ChannelFate {
+        key,
+        fate: Fate::Dropped,
+    };
+    let totals = Totals {
+        sent: 1,
+        gone: 2,
+        dropped: 3,
+    };
+    let (mut ups, mut downs, mut receipts) =
+        (Ups::default(), Downs::default(), Receipts::default());
+    let (mut outcomes, mut summary) = (Outcomes::new(push), Summary::default());
+    ups.start_list();
+    ups.end_list();
+    assert!(ups.push(&up) && downs.push(down) && outcomes.push(fate));
+    assert!(receipts.push(Receipt { push, key }));
+    summary.set(push, totals);
+    let End { session, out, .. } = &mut pair.gateway;
+    assert!(session.send_batch(&mut ups, out) && session.send_batch(&mut downs, out));
+    assert!(session.send_batch(&mut outcomes, out) && session.send_batch(&mut summary, out));
+    assert!(session.send_batch(&mut receipts, out));
+    let named = [0, 0, 1, 2, 0, 0, 3, 4];
+    let mut expected = vec![0, 0, 18, 0x20, 0, 0, 0, 0, 3];
+    expected.extend(named);
+    expected.extend([2, 2, 0, 0, 5, 6, 2, b'a', b'b']);
+    expected.extend([0, 0, 9, 0x21, 0, 0, 0, 0]);
+    expected.extend(named);
+    expected.push(5);
+    expected.extend([0, 0, 26, 0x24, 0, 0, 0, 0]);
+    expected.extend([9; 16]);
+    expected.push(0);
+    expected.extend(named);
+    expected.push(3);
+    expected.extend([0, 0, 29, 0x24, 0, 0, 0, 0]);
+    expected.extend([9; 16]);
+    expected.extend([1, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3]);
+    expected.extend([0, 0, 24, 0x25, 0, 0, 0, 0]);
+    expected.extend([9; 16]);
+    expected.extend(named);
+    assert_eq!(*out, expected);
+
+    let mut notification = Notification::new(push, true, b"xyz").unwrap();
+    let mut closes = Closes::default();
+    assert!(notification.push(key));
+    assert!(closes.push(ChannelClose {
+        key,
+        reason: CloseReason::Replaced,
+    }));
+    let End { session, out, .. } = &mut pair.connector;
+    assert!(session.send_batch(&mut notification, out));
+    notification.to_all();
+    assert!(session.send_batch(&mut notification, out) && session.send_batch(&mut closes, out));
+    let mut expected = vec![0, 0, 30, 0x23, 0, 0, 0, 0];
+    expected.extend([9; 16]);
+    expected.extend(b"\x01\0\x03xyz");
+    expected.extend(named);
+    expected.extend([0, 0, 22, 0x23, 0, 0, 0, 0]);
+    expected.extend([9; 16]);
+    expected.extend(b"\x03\0\x03xyz");
+    expected.extend([0, 0, 9, 0x22, 0, 0, 0, 0]);
+    expected.extend(named);
+    expected.push(1);
+    assert_eq!(*out, expected);
+}
+
+#[test]
+fn reasons_on_the_page_match_the_code() {
+    let page = PAGE.replace("\n//! ", " ");
+    for (code, name) in [
+        (DownReason::Left as u8, "left ("),
+        (DownReason::Lost as u8, "lost ("),
+        (DownReason::Answered as u8, "answered ("),
+        (DownReason::Closed as u8, "closed ("),
+        (DownReason::Draining as u8, "draining ·"),
+        (DownReason::Revoked as u8, "revoked ·"),
+        (DownReason::Misbehaved as u8, "misbehaved; of"),
+        (CloseReason::Replaced as u8, "replaced (by a newer channel"),
+        (CloseReason::Denied as u8, "denied · 3"),
+        (CloseReason::Requested as u8, "requested. 0"),
+    ] {
+        let (_, reasons) = page.split_once("**Reasons**").unwrap();
+        assert!(reasons.contains(&format!("{code} {name}")), "{code} {name}");
+    }
 }
 
 #[test]
