@@ -215,7 +215,8 @@ fn malformed() -> Vec<(Kind, Vec<u8>, &'static str)> {
         bytes
     };
     use Kind::{ChannelClose, ChannelDown, ChannelUp, Notify, Outcome, Receipt};
-    let ups: [(&dyn Fn(&mut Vec<u8>), &str); 13] = [
+    type Change<'c> = (&'c dyn Fn(&mut Vec<u8>), &'c str);
+    let ups: [Change<'_>; 13] = [
         (&|b| b[0] = 4, "unknown flag"),
         (&|b| b.truncate(1), "neither flag nor channel"),
         (&|b| b[0] = 2, "a list ends that did not begin"),
