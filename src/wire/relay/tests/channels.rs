@@ -215,7 +215,8 @@ fn malformed() -> Vec<(Kind, Vec<u8>, &'static str)> {
         bytes
     };
     use Kind::{ChannelClose, ChannelDown, ChannelUp, Notify, Outcome, Receipt};
-    let ups: [(&dyn Fn(&mut Vec<u8>), &str); 13] = [
+    type Change<'a> = &'a dyn Fn(&mut Vec<u8>);
+    let ups: [(Change<'_>, &str); 13] = [
         (&|b| b[0] = 4, "unknown flag"),
         (&|b| b.truncate(1), "neither flag nor channel"),
         (&|b| b[0] = 2, "a list ends that did not begin"),
