@@ -4,8 +4,9 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
 use std::time::Instant;
 use tidegate::wire::relay::{
-    ANY_SHARD, Body, Event, Field, Fields, Hello, OpenFrame, OpenHead, Ready, Role, Session,
-    SessionLimits, StreamId, VERSION,
+    ANY_SHARD, Audience, Batch, Body, CHANNELS, ChannelAuth, ChannelFate, ChannelKey, ChannelKind,
+    ChannelUp, Event, Fate, Field, Fields, Hello, Notification, OpenFrame, OpenHead, Outcome,
+    Outcomes, PushId, Ready, Role, Session, SessionLimits, StreamId, Ups, VERSION,
 };
 
 const REQUEST_FIELDS: [Field<'static>; 10] = [
@@ -62,8 +63,8 @@ impl Link {
             stage_bytes: 256 << 10,
         };
         let mut link = Link {
-            gateway: Session::new(Role::Gateway, limits, now),
-            connector: Session::new(Role::Connector, limits, now),
+            gateway: Session::new(Role::Gateway, limits, now).with_features(CHANNELS),
+            connector: Session::new(Role::Connector, limits, now).with_features(CHANNELS),
             to_connector: Vec::with_capacity(1 << 20),
             to_gateway: Vec::with_capacity(1 << 20),
             frame: OpenFrame::default(),
@@ -81,7 +82,7 @@ impl Link {
         link.gateway_reads();
         let ready = Ready {
             version: VERSION,
-            features: 0,
+            features: CHANNELS,
             instance: 0,
             boot_id: 1,
             shard: 0,
@@ -263,5 +264,140 @@ impl tidegate::wire::Put for Full {
     }
 }
 
-criterion_group!(benches, exchange, bulk);
+/// Client ids as a certificate's DNS name gives them: 39 bytes.
+fn client_ids() -> Vec<String> {
+    (0..10_000)
+        .map(|n| format!("cert:corp/pc-{n:08}.clients.example.com"))
+        .collect()
+}
+
+/// A full list of 10,000 channels, encoded, staged, decoded and each entry read: time for one channel is a 10,000th.
+fn channels(c: &mut Criterion) {
+    let clients = client_ids();
+    let mut group = c.benchmark_group("channels");
+    group.throughput(Throughput::Elements(clients.len() as u64));
+    let mut link = Link::ready();
+    let mut ups = Ups::default();
+    group.bench_function("announce_10k", |b| {
+        b.iter(|| announce(&mut link, &mut ups, &clients));
+    });
+
+    // One push to 1,000 channels, and what became of it.
+    group.throughput(Throughput::Elements(1_000));
+    let push = PushId([7; 16]);
+    let mut notification = Notification::new(push, false, &[b'x'; 200]).expect("it fits");
+    let mut outcomes = Outcomes::new(push);
+    group.bench_function("push_to_1k", |b| {
+        b.iter(|| {
+            notification.clear();
+            for slot in 0..1_000 {
+                assert!(notification.push(key(slot)));
+            }
+            let out = &mut link.to_gateway;
+            assert!(link.connector.send_batch(&mut notification, out));
+            outcomes.clear();
+            take_push(&mut link, &mut outcomes);
+            let out = &mut link.to_connector;
+            assert!(link.gateway.send_batch(&mut outcomes, out));
+            assert_eq!(fates(&mut link), 1_000);
+        });
+    });
+    group.finish();
+}
+
+fn key(slot: u32) -> ChannelKey {
+    ChannelKey {
+        slot,
+        generation: 1,
+    }
+}
+
+/// Whether a frame is full is found by pushing, as an owner does.
+fn announce(link: &mut Link, ups: &mut Ups, clients: &[String]) {
+    let (mut said, mut heard) = (0, 0);
+    ups.clear();
+    ups.start_list();
+    while said < clients.len() {
+        while let Some(client) = clients.get(said)
+            && ups.push(&ChannelUp {
+                key: key(said as u32),
+                kind: ChannelKind::EventStream,
+                auth: ChannelAuth::Certificate,
+                since: 1_750_000_000,
+                client,
+            })
+        {
+            said += 1;
+        }
+        if said == clients.len() {
+            ups.end_list();
+        }
+        assert!(link.gateway.send_batch(ups, &mut link.to_connector));
+        ups.clear();
+        heard += channels_heard(link);
+    }
+    assert_eq!(heard, clients.len());
+}
+
+fn channels_heard(link: &mut Link) -> usize {
+    let (mut used, mut heard) = (0, 0);
+    let (input, out) = (&link.to_connector, &mut link.to_gateway);
+    while let Some(event) = link
+        .connector
+        .next(input, &mut used, link.now, out)
+        .expect("it holds")
+    {
+        if let Event::ChannelUp { channels, .. } = event {
+            heard += channels.map(black_box).count();
+        }
+    }
+    link.to_connector.clear();
+    heard
+}
+
+fn take_push(link: &mut Link, outcomes: &mut Outcomes) {
+    let mut used = 0;
+    let (input, out) = (&link.to_gateway, &mut link.to_connector);
+    while let Some(event) = link
+        .gateway
+        .next(input, &mut used, link.now, out)
+        .expect("it holds")
+    {
+        if let Event::Notify {
+            audience: Audience::Channels(keys),
+            ..
+        } = event
+        {
+            for key in keys {
+                assert!(outcomes.push(ChannelFate {
+                    key,
+                    fate: Fate::Sent,
+                }));
+            }
+        }
+    }
+    link.to_gateway.clear();
+}
+
+fn fates(link: &mut Link) -> usize {
+    let (mut used, mut heard) = (0, 0);
+    let (input, out) = (&link.to_connector, &mut link.to_gateway);
+    while let Some(event) = link
+        .connector
+        .next(input, &mut used, link.now, out)
+        .expect("it holds")
+    {
+        if let Event::Outcome {
+            outcome: Outcome::Each(fates),
+            ..
+        } = event
+        {
+            heard += fates.map(black_box).count();
+        }
+    }
+    link.to_connector.clear();
+    heard
+}
+
+criterion_group!(benches, exchange, bulk, channels);
 criterion_main!(benches);

@@ -13,7 +13,11 @@ use tidegate::wire::event_stream;
 use tidegate::wire::http1::{Client, ClientEvent, Framing, Limits, Server, ServerEvent};
 use tidegate::wire::path;
 use tidegate::wire::proxy_protocol::{self, Source};
-use tidegate::wire::relay::{self, Hello, Role, Session, SessionLimits};
+use tidegate::wire::relay::{
+    self, ChannelAuth, ChannelFate, ChannelKey, ChannelKind, ChannelUp, Closes, Downs, Event, Fate,
+    Hello, Notification, Outcomes, PushId, Ready, Receipts, Role, Session, SessionLimits, Summary,
+    Totals, Ups,
+};
 use tidegate::wire::websocket;
 
 const LIMITS: Limits = Limits {
@@ -166,6 +170,147 @@ fn relay_frames() {
             }
         }
     });
+}
+
+/// Both ends of a link past its handshake, with channels.
+fn relay_pair(now: Instant) -> (Session<u32>, Session<u32>) {
+    let limits = SessionLimits {
+        streams: 64,
+        initial_stream_credit: 65_536,
+        max_stream_credit: 262_144,
+        session_credit: 1 << 20,
+        stage_bytes: 65_536,
+    };
+    let session = |role| Session::<u32>::new(role, limits, now).with_features(relay::CHANNELS);
+    let (mut gateway, mut connector) = (session(Role::Gateway), session(Role::Connector));
+    let hello = Hello {
+        connector: "cp-1".into(),
+        site: "main".into(),
+        incarnation: 7,
+        link_index: 0,
+        wanted_shard: 0,
+        versions: (relay::VERSION, relay::VERSION),
+    };
+    let ready = Ready {
+        version: relay::VERSION,
+        features: relay::CHANNELS,
+        instance: 0,
+        boot_id: 1,
+        shard: 0,
+        shards: 1,
+        settings_hash: [0; 32],
+    };
+    let (mut up, mut down) = (Vec::new(), Vec::new());
+    connector.send_hello(&hello, &mut up);
+    let hello = gateway.next(&up, &mut 0, now, &mut down);
+    assert!(matches!(hello, Ok(Some(Event::Hello(_)))));
+    gateway.send_ready(&ready, &mut down);
+    let ready = connector.next(&down, &mut 0, now, &mut up);
+    assert!(matches!(ready, Ok(Some(Event::Ready(_)))));
+    assert!(gateway.has_channels() && connector.has_channels());
+    (gateway, connector)
+}
+
+/// What each role says of channels, good: from the gateway, from the connector.
+fn channel_frames(now: Instant) -> (Vec<u8>, Vec<u8>) {
+    let (mut gateway, mut connector) = relay_pair(now);
+    let (mut down, mut up) = (Vec::new(), Vec::new());
+    let (push, key) = (
+        PushId([7; 16]),
+        ChannelKey {
+            slot: 1,
+            generation: 2,
+        },
+    );
+    let (mut ups, mut downs, mut receipts) =
+        (Ups::default(), Downs::default(), Receipts::default());
+    let (mut outcomes, mut summary) = (Outcomes::new(push), Summary::default());
+    ups.start_list();
+    for client in ["cert:corp/a", "oidc:idp/b"] {
+        assert!(ups.push(&ChannelUp {
+            key,
+            kind: ChannelKind::LongPoll,
+            auth: ChannelAuth::Token,
+            since: 9,
+            client,
+        }));
+    }
+    ups.end_list();
+    let (reason, fate) = (relay::DownReason::Left, Fate::Gone);
+    assert!(downs.push(relay::ChannelDown { key, reason }));
+    assert!(receipts.push(relay::Receipt { push, key }));
+    assert!(outcomes.push(ChannelFate { key, fate }));
+    summary.set(push, Totals::default());
+    assert!(gateway.send_batch(&mut ups, &mut down));
+    assert!(gateway.send_batch(&mut downs, &mut down));
+    assert!(gateway.send_batch(&mut outcomes, &mut down));
+    assert!(gateway.send_batch(&mut summary, &mut down));
+    assert!(gateway.send_batch(&mut receipts, &mut down));
+    let mut notification = Notification::new(push, false, b"hello").expect("it fits");
+    let mut closes = Closes::default();
+    let reason = relay::CloseReason::Replaced;
+    assert!(notification.push(key) && closes.push(relay::ChannelClose { key, reason }));
+    assert!(connector.send_batch(&mut notification, &mut up));
+    notification.to_all();
+    assert!(connector.send_batch(&mut notification, &mut up));
+    assert!(connector.send_batch(&mut closes, &mut up));
+    (down, up)
+}
+
+/// Channel frames, past the handshake, into both roles; what is told of them is walked to its end.
+#[test]
+fn relay_channels() {
+    let now = Instant::now();
+    let (down, up) = channel_frames(now);
+    let reached = std::cell::Cell::new([0u64; 6]);
+    smoke("relay channels", &[&down, &up], |bytes, random| {
+        let (mut gateway, mut connector) = relay_pair(now);
+        // The kind that leads says whom it is for; the other role takes it now and then.
+        let to_gateway = matches!(bytes.get(3), Some(0x22 | 0x23)) != (random.u8(0..50) == 0);
+        let session = if to_gateway {
+            &mut gateway
+        } else {
+            &mut connector
+        };
+        let mut out = Vec::new();
+        let mut counts = reached.get();
+        for piece in pieces(bytes, random) {
+            let mut used = 0;
+            while let Ok(Some(event)) = session.next(piece, &mut used, now, &mut out) {
+                let count = match event {
+                    Event::ChannelUp { channels, .. } => {
+                        for up in channels {
+                            assert!((1..=relay::MAX_CLIENT_ID).contains(&up.client.len()));
+                            assert!(up.client.bytes().all(|byte| byte.is_ascii_graphic()));
+                        }
+                        0
+                    }
+                    Event::ChannelDown(downs) => {
+                        assert!(downs.count() > 0);
+                        1
+                    }
+                    Event::ChannelClose(closes) => {
+                        assert!(closes.count() > 0);
+                        2
+                    }
+                    Event::Notify { payload, .. } => {
+                        assert!(payload.len() <= relay::MAX_PUSH);
+                        3
+                    }
+                    Event::Outcome { .. } => 4,
+                    Event::Receipt(receipts) => {
+                        assert!(receipts.count() > 0);
+                        5
+                    }
+                    _ => continue,
+                };
+                counts[count] += 1;
+            }
+        }
+        reached.set(counts);
+    });
+    let reached = reached.get();
+    assert!(reached.iter().all(|&n| n > rounds() / 20), "{reached:?}");
 }
 
 #[test]

@@ -177,8 +177,8 @@
 //! their turn. Order within a stream is kept; RESET drops what waits before it.
 //!
 //! Channel frames go in their order when no stream can send, and a burst of at most 16,384 bytes of them for each 262,144
-//! bytes that streams sent in their place. PUBLISH goes when neither streams nor channel frames can, and one chunk for each 1,048,576 bytes
-//! that these sent in its place.
+//! bytes that streams sent in their place. PUBLISH goes when neither streams nor channel frames can, and one chunk for
+//! each 1,048,576 bytes that these sent in its place.
 //!
 //! # Settings
 //!
@@ -239,8 +239,8 @@
 //!
 //! # What never happens here
 //!
-//! No I/O, no clock, no randomness. No allocation in steady state: heads are encoded in one scratch buffer (OPEN in
-//! its owner's, channel frames in theirs), queued bytes lie in recycled ones, of channel frames at most 262,144. What a peer can make this side hold is bounded: one partial frame (64 KiB), the credit of its
+//! No I/O, no clock, no randomness. No allocation in steady state: heads are encoded in one scratch buffer (OPEN and
+//! channel frames in their owner's), queued bytes lie in recycled ones, of channel frames at most 262,144. What a peer can make this side hold is bounded: one partial frame (64 KiB), the credit of its
 //! streams, and one mark for each answer owed.
 
 mod channel;

@@ -600,6 +600,8 @@ fn saturated_link_gives_each_its_share() {
 /// Streams that send at once fill the staging each time; channel frames get through all the same.
 #[test]
 fn streams_that_send_at_once_do_not_starve_channels() {
+    /// Fills the staging to its limit with not a byte over, so that nothing is queued.
+    const FILL: usize = 8 * MAX_DATA;
     let wide = SessionLimits {
         initial_stream_credit: 8 << 20,
         max_stream_credit: 8 << 20,
@@ -617,7 +619,7 @@ fn streams_that_send_at_once_do_not_starve_channels() {
         reason: CloseReason::Denied,
     }));
     // Staged up to its limit, then a frame that must wait.
-    pair.connector.data(stream, &[1; 128 << 10]);
+    pair.connector.data(stream, &[1; FILL]);
     let End { session, out, .. } = &mut pair.connector;
     assert!(session.send_batch(&mut closes, out));
     for turn in 0.. {
@@ -633,8 +635,11 @@ fn streams_that_send_at_once_do_not_starve_channels() {
         {
             return;
         }
+        if turn < 2 {
+            assert_eq!(pair.connector.session.queued(stream), 0, "it went at once");
+        }
         if pair.connector.session.queued(stream) == 0 {
-            pair.connector.data(stream, &[1; 128 << 10]);
+            pair.connector.data(stream, &[1; FILL]);
         }
         pair.connector
             .session
