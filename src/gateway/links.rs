@@ -1,6 +1,7 @@
 //! What comes in on relay links: HELLO and who may say it, answers for clients, settings; and what all shards of a
 //! process share about links (identities, hand-over, the way to the control plane).
 
+use crate::control::certificates::connector_id;
 use crate::control::snapshot::ConnectorIds;
 use crate::shard::mesh;
 use crate::wire::relay::{
@@ -163,8 +164,8 @@ pub fn input(
             Ok(Step::Established(established)) => {
                 state.phase = Phase::Hello;
                 state.out = Some(cx.outgoing(tls.layout()));
-                state.certificate_name = common_name(&established.peer_chain)
-                    .ok_or("the connector's certificate has no common name")?;
+                let leaf = established.peer_chain.first();
+                state.certificate_name = connector_id(leaf.map_or(&[][..], Vec::as_slice))?;
                 state.chain = established.peer_chain;
             }
             Ok(Step::Data(plain)) => match frames(session, state, plain, clients, cx, shared)? {
@@ -472,16 +473,4 @@ pub fn hello(link: &mut Link, said: Hello, cx: &mut Context, shared: &Shared) ->
     cx.stats.links += 1;
     cx.mark_link(state);
     Next::Ready
-}
-
-/// CN of a leaf's subject.
-fn common_name(chain: &[Vec<u8>]) -> Option<String> {
-    let (_, certificate) = x509_parser::parse_x509_certificate(chain.first()?).ok()?;
-    let name = certificate
-        .subject()
-        .iter_common_name()
-        .next()?
-        .as_str()
-        .ok()?;
-    Some(name.to_owned())
 }

@@ -7,7 +7,6 @@
 //! What never happens here: no trust in clients is decided (that is `snapshot::Trust`, against the site's newest
 //! settings), no key is logged or published, no file is read on a shard.
 
-pub mod base64;
 pub mod expiry;
 pub mod facts;
 pub mod pem;

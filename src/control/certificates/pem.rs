@@ -1,6 +1,7 @@
 //! PEM files: what they should hold, and what is said when they do not.
 
-use super::base64;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use rustls::pki_types::pem::{PemObject, SectionKind};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::fs::File;
@@ -108,7 +109,7 @@ pub fn canonical(certificates: &[CertificateDer<'_>]) -> String {
     let mut text = String::new();
     for certificate in certificates {
         text.push_str("-----BEGIN CERTIFICATE-----\n");
-        let body = base64::encode(certificate);
+        let body = BASE64_STANDARD.encode(certificate);
         let mut rest = body.as_str();
         while !rest.is_empty() {
             let (line, more) = rest.split_at(rest.len().min(64));

@@ -10,11 +10,12 @@
 //! of tickets on any number of instances wears a key out. The first 8 sealed bytes are the time of making; an old
 //! ticket is refused even while its key is still in the file.
 
-use super::base64;
 use super::expiry::unix_now;
 use super::pem::{Wrong, read_bounded};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Prk, Salt};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use rustls::server::ProducesTickets;
 use std::path::Path;
 use zeroize::Zeroizing;
@@ -151,7 +152,7 @@ fn key_bytes(line: &str) -> Option<[u8; 32]> {
     let bytes = if line.len() == 64 {
         from_hex(line)?
     } else {
-        base64::decode(line)?
+        BASE64_STANDARD.decode(line).ok()?
     };
     bytes.try_into().ok()
 }

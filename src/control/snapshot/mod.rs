@@ -14,6 +14,7 @@ mod overlap;
 mod registry;
 mod revocation;
 mod routes;
+mod state;
 mod stock;
 mod trust;
 

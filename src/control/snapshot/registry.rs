@@ -1,20 +1,16 @@
 //! The control side's store of documents: takes publications, makes snapshots.
 
-use super::overlap::RoutesByPath;
-use super::{HostTable, RevocationList, Route, RouteTable, Site, Snapshot, Source, Stock, Trust};
+use super::state::{Document, Settings, SiteState, ids, ids_of};
+use super::{HostTable, RevocationList, Snapshot, Source, Stock, Trust};
 use crate::control::config::SiteConfig;
-use crate::control::settings::{PublishedRoute, SiteDocument, SiteSettings, check_name, sha256};
+use crate::control::settings::{SiteDocument, check_name, sha256};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Connectors of one site with a document.
-pub const MAX_CONNECTORS_OF_A_SITE: usize = 256;
 /// Ids interned for the process's life: a fence against certificates that vary their CN.
 pub const MAX_CONNECTOR_IDS: usize = 65_536;
 /// Bytes of the revocation lists that are fetched for one site.
 pub const MAX_LISTS_OF_A_SITE: usize = 64 << 20;
-/// Routes of one site, all connectors together.
-pub const MAX_ROUTES_OF_A_SITE: usize = 8192;
 
 /// One per gateway process, on the control thread.
 #[derive(Debug)]
@@ -46,38 +42,6 @@ impl ConnectorIds {
         known.insert(id.to_string(), index);
         index
     }
-}
-
-#[derive(Debug)]
-struct SiteState {
-    config: SiteConfig,
-    settings: Option<Settings>,
-    /// Documents that were refused.
-    refused: u64,
-    /// By connector id; sorted, so that a snapshot does not depend on the order of arrival.
-    documents: BTreeMap<String, Document>,
-    built: Arc<Site>,
-}
-
-/// The settings in force.
-#[derive(Debug)]
-struct Settings {
-    published: Arc<SiteSettings>,
-    hash: [u8; 32],
-    /// Who brought them, for alarms.
-    from: String,
-    trust: Arc<Trust>,
-}
-
-#[derive(Debug, Clone)]
-struct Document {
-    hash: [u8; 32],
-    connector: u32,
-    routes: Vec<PublishedRoute>,
-    /// In force or not: they are, should those of a higher revision go with their connector.
-    settings: Arc<SiteSettings>,
-    /// Revocation lists that stand in it.
-    lists: Vec<Arc<RevocationList>>,
 }
 
 impl Registry {
@@ -437,174 +401,4 @@ impl Registry {
         });
         self.current()
     }
-}
-
-impl SiteState {
-    fn new(config: SiteConfig) -> Self {
-        Self {
-            built: Arc::new(Site {
-                name: config.name.clone(),
-                published: false,
-                revision: 0,
-                routes: RouteTable::default(),
-                trust: Arc::default(),
-            }),
-            config,
-            settings: None,
-            refused: 0,
-            documents: BTreeMap::new(),
-        }
-    }
-
-    fn wants(&self, source: &Source) -> bool {
-        let settings = self.settings.as_ref();
-        settings.is_some_and(|settings| {
-            Source::wanted(&settings.published).any(|wanted| wanted == *source)
-        })
-    }
-
-    /// Of the documents that are left those of the highest revision; the first connector's, should two differ.
-    fn best_settings(&self, before: Option<Arc<Trust>>) -> Option<Settings> {
-        let mut best: Option<(&String, &Document)> = None;
-        for (id, document) in &self.documents {
-            if best.is_none_or(|(_, known)| document.settings.revision > known.settings.revision) {
-                best = Some((id, document));
-            }
-        }
-        best.map(|(id, document)| Settings::new(document.settings.clone(), id, before))
-    }
-
-    /// Whether these settings take the place of those in force.
-    fn judge_settings(&self, new: &SiteSettings, from: &str) -> Result<bool, String> {
-        let Some(known) = &self.settings else {
-            return Ok(true);
-        };
-        if new.revision != known.published.revision {
-            return Ok(new.revision > known.published.revision);
-        }
-        if new.meaning_hash() == known.hash {
-            return Ok(false);
-        }
-        let (site, revision) = (&self.config.name, new.revision);
-        Err(if from == known.from {
-            format!(
-                "ALARM: site {site:?}: connector {from:?} changed the settings of revision {revision}; raise `revision` with \
-                 every change of [site]"
-            )
-        } else {
-            format!(
-                "ALARM: site {site:?}: settings of revision {revision} from connector {from:?} differ from those of the same \
-                 revision from connector {:?}; make the [site] tables the same on every connector and raise `revision`",
-                known.from
-            )
-        })
-    }
-
-    /// Routes of one document must be single, and agree with the same routes of other connectors.
-    fn judge_routes(&self, routes: &[PublishedRoute], connector: &str) -> Result<(), String> {
-        if !self.documents.contains_key(connector)
-            && self.documents.len() >= MAX_CONNECTORS_OF_A_SITE
-        {
-            return Err(format!(
-                "the site has {MAX_CONNECTORS_OF_A_SITE} connectors already"
-            ));
-        }
-        let mut seen = RoutesByPath::default();
-        for route in routes {
-            if let Some(other) = seen.clash(route).or(seen.same(route)) {
-                return Err(format!(
-                    "routes {:?} and {:?} are one",
-                    other.path, route.path
-                ));
-            }
-            seen.add(route);
-        }
-        let others = self.documents.iter().filter(|(id, _)| *id != connector);
-        let mut all = RoutesByPath::default();
-        for (id, document) in others {
-            for route in &document.routes {
-                if seen.clash(route).is_some()
-                    || seen.same(route).is_some_and(|mine| !mine.agrees(route))
-                {
-                    return Err(format!(
-                        "route {:?} is published by connector {id:?} with other auth, methods, limits or letter case; \
-                         make them the same on both",
-                        route.path
-                    ));
-                }
-                all.add(route);
-            }
-        }
-        routes.iter().for_each(|route| all.add(route));
-        if all.len() > MAX_ROUTES_OF_A_SITE {
-            return Err(format!(
-                "the site would have over {MAX_ROUTES_OF_A_SITE} routes"
-            ));
-        }
-        Ok(())
-    }
-
-    fn rebuild(&mut self) {
-        let mut routes: Vec<Route> = Vec::new();
-        let mut places = HashMap::new();
-        for document in self.documents.values() {
-            for published in &document.routes {
-                let place = *places
-                    .entry(RoutesByPath::key(published))
-                    .or_insert(routes.len());
-                if place == routes.len() {
-                    routes.push(Route {
-                        path: published.path.clone(),
-                        auth: published.auth,
-                        methods: published.methods.clone(),
-                        max_body: published.max_body,
-                        timeout_ms: published.timeout_ms,
-                        case_insensitive: published.case_insensitive,
-                        connectors: Vec::new(),
-                    });
-                }
-                let connectors = &mut routes[place].connectors;
-                if let Err(at) = connectors.binary_search(&document.connector) {
-                    connectors.insert(at, document.connector);
-                }
-            }
-        }
-        self.built = Arc::new(Site {
-            name: self.config.name.clone(),
-            published: self.settings.is_some(),
-            revision: self
-                .settings
-                .as_ref()
-                .map_or(0, |settings| settings.published.revision),
-            routes: RouteTable::new(routes),
-            trust: self
-                .settings
-                .as_ref()
-                .map(|settings| settings.trust.clone())
-                .unwrap_or_default(),
-        });
-    }
-}
-
-impl Settings {
-    /// Their trust is yet to be renewed; `before` has the lists in force until now.
-    fn new(published: Arc<SiteSettings>, from: &str, before: Option<Arc<Trust>>) -> Self {
-        Self {
-            hash: published.meaning_hash(),
-            from: from.to_string(),
-            published,
-            trust: before.unwrap_or_default(),
-        }
-    }
-}
-
-fn ids(lists: &[Arc<RevocationList>]) -> Vec<[u8; 32]> {
-    lists.iter().map(|list| list.id()).collect()
-}
-
-fn ids_of(documents: &BTreeMap<String, Document>) -> Vec<[u8; 32]> {
-    documents
-        .values()
-        .flat_map(|document| ids(&document.lists))
-        .collect()
 }
