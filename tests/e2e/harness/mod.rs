@@ -8,6 +8,7 @@ pub mod lab;
 pub mod load;
 pub mod nginx;
 pub mod pattern;
+pub mod plan;
 pub mod ports;
 pub mod process;
 pub mod provider;
