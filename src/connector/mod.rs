@@ -9,6 +9,9 @@
 //!
 //! `shard.rs` gives each event of the ring to whose it is; the `…_life.rs` files say what it does there.
 //!
+//! The file read again (`reload.rs`, and `lists.rs` for revocation lists alone) becomes a plan that keeps all numbers
+//! (`plan.rs`), and `change.rs` says what it means to what is open.
+//!
 //! Invariants: a link belongs to one shard and never moves here; an exchange has at most one upstream connection, and a
 //! busy upstream connection exactly one exchange; bytes that neither side can take wait in the exchange, bounded by the
 //! stream's credit. Nothing here listens on a port but the admin listener.

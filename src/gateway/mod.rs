@@ -9,7 +9,11 @@
 //!
 //! `shard.rs` gives each event of the ring to whose it is; `client_life.rs` and `link_life.rs` say what it does there.
 //!
-//! What a connector could not finish another one is asked, once (`retry.rs`).
+//! What a connector could not finish another one is asked, once (`retry.rs`); what has no link, or no keys to be judged
+//! by, waits a moment (`hold.rs`).
+//!
+//! Settings come in over links (`publishing.rs`), become snapshots and plans on one thread (`control.rs`), and reach what
+//! is open already (`change.rs`, `sweep.rs`).
 //!
 //! Invariants: a client, its exchange and its stream live on one shard; a request sees one snapshot only; what a client
 //! has not read waits in its exchange, bounded by the stream's credit; at most one send is in flight per socket, and the
