@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use super::accept::counted_as;
 use super::auth::Chain;
+use super::channel::open;
 use super::client::{Client, Phase};
 use super::fault::Fault;
 use super::plan::DRAIN_BYTES;
@@ -193,6 +194,9 @@ impl Gateway {
             }
         }
         if !ring.send_in_flight(socket) {
+            if open::is_due(&client.state) {
+                return self.park(ring, key);
+            }
             match client.state.phase {
                 Phase::Broken => return self.drop_client(ring, key, true),
                 Phase::Closing if client.state.finished => {

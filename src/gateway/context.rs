@@ -6,6 +6,7 @@ use crate::control::snapshot::{Snapshot, Source};
 use crate::observe::access::AccessSender;
 use crate::observe::metrics::ShardStats;
 use crate::wire::record::{Layout, Outgoing};
+use crate::wire::relay::Receipts;
 use crate::wire::timer::Wheel;
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -61,6 +62,8 @@ pub struct Context {
     /// Response bytes that wait in exchanges, for the memory cap.
     pub buffered: usize,
     pub retries: Retries,
+    /// A receipt on its way to a link.
+    pub receipts: Receipts,
     pub pressure: bool,
     pub random: fastrand::Rng,
     next_stamp: u32,
@@ -104,6 +107,7 @@ impl Context {
             access,
             buffered: 0,
             retries: Retries::default(),
+            receipts: Receipts::default(),
             pressure: false,
             random: fastrand::Rng::with_seed(seed),
             next_stamp: 1,
@@ -228,6 +232,8 @@ impl Context {
         exchange.open.clear(POOL_EXCHANGE_BUFFER);
         exchange.end = None;
         exchange.client = None;
+        exchange.own = None;
+        exchange.upgrade = None;
         exchange.waiting.clear();
         exchange.waiting_at = 0;
         if self.exchanges.len() < POOL_EXCHANGES {

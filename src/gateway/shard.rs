@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::balancer::Balancers;
+use super::channel::Channels;
 use super::client::{Client, Phase};
 use super::context::Context;
 use super::hold;
@@ -50,6 +51,8 @@ pub(super) enum Owner {
     Waiting(usize),
     Client(usize),
     Link(usize),
+    /// Its slot.
+    Channel(u32),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +79,7 @@ pub struct Gateway {
     pub(super) finished: bool,
     /// Once a second: pressure, wall clock.
     pub(super) next_tick: Instant,
+    pub(super) channels: Channels,
     /// Someone may have been denied: clients that are still to be looked at.
     pub(super) sweep: Sweep,
 }
@@ -95,6 +99,7 @@ impl Gateway {
             draining: None,
             finished: false,
             next_tick,
+            channels: Channels::new(next_tick),
             sweep: Sweep::default(),
         }
     }
@@ -176,6 +181,7 @@ impl Gateway {
                     .count() as u64;
                 self.cx.stats.requests_held = self.cx.held.waiting() as u64;
                 self.cx.count_judgements();
+                self.channels.count(&mut self.cx);
                 self.cx.stats.memory_charged = self.charged(ring) as u64;
                 let _ = reply.try_send(self.cx.stats.clone());
             }
@@ -197,6 +203,7 @@ impl Gateway {
             }
             self.cx.mark_link(&mut link.state);
         }
+        self.depart(deadline);
         for (_, Client { http, state, .. }) in &mut self.clients {
             http.close_after_response();
             if state.exchange.is_none() && state.phase == Phase::Open {
@@ -254,6 +261,11 @@ impl Gateway {
         }
     }
 
+    /// No client is connected.
+    fn is_empty(&self) -> bool {
+        self.clients.is_empty() && self.balancers.waiting() == 0 && self.channels.is_empty()
+    }
+
     /// The newest snapshot this shard works by (tests).
     pub fn snapshot(&self) -> &Arc<Snapshot> {
         &self.cx.snapshot
@@ -288,6 +300,7 @@ impl<R: Verbs> Service<R> for Gateway {
                 Owner::Client(key) => self.client_received(ring, key, buf, 0),
                 Owner::Waiting(key) => self.header_received(ring, key, buf),
                 Owner::Link(key) => self.link_received(ring, key, buf),
+                Owner::Channel(slot) => self.channel_received(ring, slot, buf),
                 Owner::Nobody => {}
             },
             Event::Sent { socket, buf } => match self.owner(socket) {
@@ -296,6 +309,7 @@ impl<R: Verbs> Service<R> for Gateway {
                     self.cx.recycle(buf);
                     relay::mark(&mut self.links, key, &mut self.cx);
                 }
+                Owner::Channel(slot) => self.channel_sent(ring, slot, buf),
                 Owner::Waiting(_) | Owner::Nobody => self.cx.recycle(buf),
             },
             Event::PeerFinished { socket } | Event::PeerGone { socket } => match self.owner(socket)
@@ -305,12 +319,14 @@ impl<R: Verbs> Service<R> for Gateway {
                 Owner::Link(key) => {
                     self.drop_link(ring, key, "the connector closed the connection")
                 }
+                Owner::Channel(slot) => self.channel_finished(ring, slot),
                 Owner::Nobody => {}
             },
             Event::Failed { socket, error } => match self.owner(socket) {
                 Owner::Client(key) => self.drop_client(ring, key, false),
                 Owner::Waiting(key) => self.header_failed(ring, key),
                 Owner::Link(key) => self.drop_link(ring, key, &error.to_string()),
+                Owner::Channel(slot) => self.channel_failed(ring, slot),
                 Owner::Nobody => {}
             },
             Event::Detached { socket, fd } => {
@@ -338,6 +354,11 @@ impl<R: Verbs> Service<R> for Gateway {
             hold::retry_held(clients, links, cx, ring);
         }
         self.recheck(ring);
+        self.recheck_channels(ring);
+        self.depart_some(ring);
+        self.channels_due(ring);
+        self.fan_out(ring);
+        self.list_some();
         while let Some(token) = self.cx.wheel.pop(self.cx.now) {
             let key = (token & ((1 << 31) - 1)) as usize;
             let stamp = (token >> 31) as u32;
@@ -359,6 +380,8 @@ impl<R: Verbs> Service<R> for Gateway {
             }
             if let Some(key) = self.cx.dirty_clients.pop() {
                 self.flush_client(ring, key);
+            } else if self.channels.has_news() {
+                self.announce();
             } else if let Some(key) = self.cx.dirty_links.pop() {
                 self.flush_link(ring, key);
             } else {
@@ -366,7 +389,7 @@ impl<R: Verbs> Service<R> for Gateway {
             }
         }
         if let Some(deadline) = self.draining
-            && (self.clients.is_empty() && self.balancers.waiting() == 0 || self.cx.now >= deadline)
+            && (self.is_empty() || self.cx.now >= deadline)
         {
             self.finished = true;
         }
@@ -378,7 +401,11 @@ impl<R: Verbs> Service<R> for Gateway {
         // The once-a-second tick matters only while something is open: an idle shard sleeps.
         let tick = (self.cx.buffered + self.cx.retries.kept > 0).then_some(self.next_tick);
         let sweep = self.sweep.is_under_way().then_some(self.cx.now);
-        [wheel, drain, tick, sweep].into_iter().flatten().min()
+        let channels = self.channels.next_deadline(self.cx.now);
+        [wheel, drain, tick, sweep, channels]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn is_finished(&self) -> bool {
