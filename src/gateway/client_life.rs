@@ -131,13 +131,7 @@ impl Gateway {
             response::close_exchange(state, None, &mut self.cx);
         }
         if state.counted {
-            let address = counted_as(state.peer);
-            if let Some(count) = self.cx.per_address.get_mut(&address) {
-                *count -= 1;
-                if *count == 0 {
-                    self.cx.per_address.remove(&address);
-                }
-            }
+            self.cx.uncount(counted_as(state.peer));
         }
         self.own(state.socket, Owner::Nobody);
         if orderly {

@@ -117,6 +117,16 @@ impl Context {
         }
     }
 
+    /// A connection that counted against an address is gone.
+    pub fn uncount(&mut self, address: IpAddr) {
+        if let Some(count) = self.per_address.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                self.per_address.remove(&address);
+            }
+        }
+    }
+
     /// The client has something to send, or a new deadline.
     pub fn mark_client(&mut self, state: &mut client::State) {
         if !state.dirty {

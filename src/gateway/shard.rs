@@ -55,6 +55,43 @@ pub(super) enum Owner {
     Channel(u32),
 }
 
+/// By socket index: whose it is, in four bytes, since a million sockets have one each.
+#[derive(Default)]
+pub(super) struct Owners(Vec<u32>);
+
+impl Owners {
+    /// The top bits say what owns, the others which one.
+    const KIND: u32 = 29;
+
+    fn get(&self, socket: SocketId) -> Owner {
+        let packed = self.0.get(socket.index as usize).copied().unwrap_or(0);
+        let key = packed & ((1 << Owners::KIND) - 1);
+        match packed >> Owners::KIND {
+            1 => Owner::Waiting(key as usize),
+            2 => Owner::Client(key as usize),
+            3 => Owner::Link(key as usize),
+            4 => Owner::Channel(key),
+            _ => Owner::Nobody,
+        }
+    }
+
+    fn set(&mut self, socket: SocketId, owner: Owner) {
+        let index = socket.index as usize;
+        if index >= self.0.len() {
+            self.0.resize(index + 1, 0);
+        }
+        let (kind, key) = match owner {
+            Owner::Nobody => (0, 0),
+            Owner::Waiting(key) => (1, key as u32),
+            Owner::Client(key) => (2, key as u32),
+            Owner::Link(key) => (3, key as u32),
+            Owner::Channel(slot) => (4, slot),
+        };
+        debug_assert!(key < 1 << Owners::KIND);
+        self.0[index] = kind << Owners::KIND | key;
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Door {
     Clients,
@@ -69,8 +106,7 @@ pub struct Gateway {
     pub(super) clients: Slab<Client>,
     pub(super) links: Slab<Link>,
     pub(super) balancers: Balancers,
-    /// By socket index.
-    pub(super) owners: Vec<Owner>,
+    owners: Owners,
     doors: Vec<(ListenerId, Door)>,
     pub(super) cx: Context,
     pub(super) shared: Arc<Shared>,
@@ -91,7 +127,7 @@ impl Gateway {
             clients: Slab::new(),
             links: Slab::new(),
             balancers: Balancers::default(),
-            owners: Vec::new(),
+            owners: Owners::default(),
             doors: Vec::new(),
             cx,
             shared,
@@ -115,18 +151,11 @@ impl Gateway {
     }
 
     pub(super) fn owner(&self, socket: SocketId) -> Owner {
-        self.owners
-            .get(socket.index as usize)
-            .copied()
-            .unwrap_or(Owner::Nobody)
+        self.owners.get(socket)
     }
 
     pub(super) fn own(&mut self, socket: SocketId, owner: Owner) {
-        let index = socket.index as usize;
-        if index >= self.owners.len() {
-            self.owners.resize(index + 1, Owner::Nobody);
-        }
-        self.owners[index] = owner;
+        self.owners.set(socket, owner);
     }
 
     fn message<R: Verbs>(&mut self, ring: &mut R, message: Message) {

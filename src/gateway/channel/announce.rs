@@ -9,7 +9,6 @@
 
 use crate::wire::relay::{Batch, ChannelDown, ChannelKey, DownReason, Downs, Ups};
 
-use super::super::relay;
 use super::super::shard::Gateway;
 use super::table::Stage;
 use super::{Channels, gauge};
@@ -26,6 +25,16 @@ pub enum Listing {
     Off,
     From(u32),
     Behind,
+}
+
+/// What became of a list in this turn.
+#[derive(Clone, Copy)]
+enum Part {
+    Sent,
+    /// The link takes no more at the moment: it goes on when the link has sent.
+    NoRoom,
+    /// The list is over, or its link is gone.
+    Last,
 }
 
 /// What the connectors of a site are to be told at the end of this turn.
@@ -121,13 +130,10 @@ impl Gateway {
         let Some(News { ups, downs }) = channels.news.get_mut(site) else {
             return;
         };
-        let keys: Vec<usize> = cx
-            .sites
-            .get(site)
-            .into_iter()
-            .flat_map(|s| s.keys())
-            .collect();
-        for key in keys {
+        for nth in 0.. {
+            let Some(key) = cx.sites.get(site).and_then(|site| site.keys().nth(nth)) else {
+                break;
+            };
             let Some(link) = links.get_mut(key) else {
                 continue;
             };
@@ -177,17 +183,22 @@ impl Gateway {
     /// The next part of every list that is under way.
     pub(in crate::gateway) fn list_some(&mut self) {
         let mut at = 0;
+        self.channels.lists_wait = true;
         while let Some(key) = self.channels.listing.get(at).copied() {
-            if self.list_part(key) {
-                at += 1;
-            } else {
-                self.channels.listing.swap_remove(at);
+            match self.list_part(key) {
+                Part::Last => {
+                    self.channels.listing.swap_remove(at);
+                    continue;
+                }
+                Part::Sent => self.channels.lists_wait = false,
+                Part::NoRoom => {}
             }
+            at += 1;
         }
     }
 
-    /// Some frames of a link's list. False: it is over.
-    fn list_part(&mut self, key: usize) -> bool {
+    /// Some frames of a link's list.
+    fn list_part(&mut self, key: usize) -> Part {
         let Gateway {
             channels,
             links,
@@ -195,19 +206,19 @@ impl Gateway {
             ..
         } = self;
         let Some(link) = links.get_mut(key) else {
-            return false;
+            return Part::Last;
         };
         let site = link.state.site as u16;
+        let mut part = Part::NoRoom;
         for _ in 0..FRAMES_A_TURN {
             let Listing::From(from) = link.state.listing else {
-                return false;
+                return Part::Last;
             };
             let Some((session, out)) = link.session() else {
-                return false;
+                return Part::Last;
             };
             if session.channel_room() < FRAME {
-                relay::mark(links, key, cx);
-                return true;
+                return part;
             }
             let list = &mut channels.list;
             list.clear();
@@ -227,18 +238,19 @@ impl Gateway {
                 at = slot + 1;
             };
             if !session.send_batch(list, out) {
-                return true;
+                return part;
             }
+            part = Part::Sent;
             cx.mark_link(&mut link.state);
             match next {
                 // A list that begins and does not end begins with the first slot only.
                 Some(slot) => link.state.listing = Listing::From(slot.max(1)),
                 None => {
                     link.state.listing = Listing::Off;
-                    return false;
+                    return Part::Last;
                 }
             }
         }
-        true
+        part
     }
 }

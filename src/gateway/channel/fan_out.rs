@@ -26,6 +26,8 @@ use super::table::Stage;
 const SLICE: usize = 128;
 /// Of these, so many at least are for pushes to all, when there are any.
 const SLICE_FOR_ALL: usize = 32;
+/// Slots that one turn looks at for a push to all: others' channels cost a look only.
+const LOOKED_AT: usize = 4096;
 /// Bytes of pushes that wait for one link's connector, above which the link is not read; and below which it is again.
 const WAITING_MAX: usize = 1 << 20;
 const WAITING_LOW: usize = WAITING_MAX / 2;
@@ -328,9 +330,10 @@ impl Gateway {
             return 0;
         };
         let lives = self.takes_fates(all.link, all.stamp);
-        let mut done = 0;
+        let (mut done, mut looked) = (0, 0);
         let mut through = false;
-        while done < budget {
+        while done < budget && looked < LOOKED_AT {
+            looked += 1;
             let Some((slot, channel)) = self.channels.table.next_from(all.from) else {
                 through = true;
                 break;
@@ -338,8 +341,6 @@ impl Gateway {
             all.from = slot + 1;
             let later = channel.generation.wrapping_sub(all.last) as i32 > 0;
             if channel.site != all.site || channel.stage != Stage::Open || later {
-                // Looking costs something too.
-                done += usize::from(slot % 16 == 0);
                 continue;
             }
             let key = channel.key(slot);
@@ -351,8 +352,13 @@ impl Gateway {
                 Some(Fate::Sent) | None => all.totals.sent += 1,
             }
         }
-        if !through || lives == Some(false) {
+        if !through {
             self.channels.fan_out.all.push_front(all);
+            return looked;
+        }
+        if lives == Some(false) {
+            // Its totals have no room yet: others go first.
+            self.channels.fan_out.all.push_back(all);
             return done;
         }
         if lives == Some(true)

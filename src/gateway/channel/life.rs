@@ -359,13 +359,8 @@ impl Gateway {
         channels.polls.remove(&slot);
         channels.who_bytes -= channel.who.bytes();
         cx.buffered -= channel.websocket.kept_bytes();
-        if let Some(address) = channel.who.address()
-            && let Some(count) = cx.per_address.get_mut(&address)
-        {
-            *count -= 1;
-            if *count == 0 {
-                cx.per_address.remove(&address);
-            }
+        if let Some(address) = channel.who.address() {
+            cx.uncount(address);
         }
         self.own(channel.socket, Owner::Nobody);
         if orderly {

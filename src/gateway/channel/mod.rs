@@ -36,7 +36,7 @@ pub use reason::Reason;
 use crate::wire::relay::{ChannelAuth, ChannelKind, Ups};
 use crate::wire::websocket;
 use std::collections::HashMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::context::Context;
 use super::sweep::Sweep;
@@ -55,14 +55,16 @@ const DUE_A_TURN: usize = 32;
 const PARTIAL_SECONDS: u32 = 10;
 /// A channel's last bytes must be taken within this time.
 const FAREWELL_SECONDS: u32 = 10;
+/// How often channels leave while the gateway drains.
+const DEPARTURE_STEP: Duration = Duration::from_millis(10);
 /// The client's FIN is awaited so long after ours.
 const DRAIN_SECONDS: u32 = 2;
 
 /// Of WebSocket channels.
 pub const WEBSOCKET: websocket::Limits = websocket::Limits {
     message_bytes: 1024,
-    message_wait: std::time::Duration::from_secs(PARTIAL_SECONDS as u64),
-    close_wait: std::time::Duration::from_secs(5),
+    message_wait: Duration::from_secs(PARTIAL_SECONDS as u64),
+    close_wait: Duration::from_secs(5),
 };
 
 /// The channels of one shard.
@@ -81,6 +83,8 @@ pub struct Channels {
     news: Vec<News>,
     /// Links that are in the middle of a full list.
     listing: Vec<usize>,
+    /// None of them got on in the last turn: their links take no more at the moment.
+    lists_wait: bool,
     /// A part of a list on its way to a link.
     list: Ups,
     /// The gateway drains: until when all are to be gone, and from when on.
@@ -104,6 +108,7 @@ impl Channels {
             fan_out: FanOut::default(),
             news: Vec::new(),
             listing: Vec::new(),
+            lists_wait: false,
             list: Ups::default(),
             departure: None,
             sweep: Sweep::default(),
@@ -141,12 +146,16 @@ impl Channels {
 
     /// The earliest time at which something is to be done without anything happening.
     pub fn next_deadline(&self, now: Instant) -> Option<Instant> {
-        let busy = self.fan_out.is_busy() || self.sweep.is_under_way() || !self.listing.is_empty();
-        let departing = self.departure.is_some() && !self.is_empty();
-        match busy || departing {
-            true => Some(now),
-            false => self.rhythm.next_deadline(),
+        let lists = !self.listing.is_empty() && !self.lists_wait;
+        if self.fan_out.is_busy() || self.sweep.is_under_way() || lists {
+            return Some(now);
         }
+        let departing = self.departure.is_some() && !self.is_empty();
+        let rhythm = self.rhythm.next_deadline();
+        rhythm
+            .into_iter()
+            .chain(departing.then_some(now + DEPARTURE_STEP))
+            .min()
     }
 }
 

@@ -1,7 +1,7 @@
 //! A client's connection becomes a channel: its answer's head goes out, and of the rest only the slot stays.
 
 use crate::control::snapshot::{ClientIdentity, Proof, Verdict};
-use crate::ring::{Receive, Verbs};
+use crate::ring::{Receive, SocketId, Verbs};
 use crate::wire::event_stream::{self, Event};
 use crate::wire::http1::{self, Framing};
 use crate::wire::record::Outgoing;
@@ -88,11 +88,11 @@ impl Gateway {
         };
         let Some((wish, site)) = answer(&mut http, &mut state, &mut out, cx) else {
             // Whoever calls has looked.
-            return ring.abort(socket);
+            return self.give_up(ring, socket, &who);
         };
         response::close_exchange(&mut state, None, cx);
         let Ok(mut tls) = tls.park() else {
-            return ring.abort(socket);
+            return self.give_up(ring, socket, &who);
         };
         let (kind, wait) = match wish.form {
             Form::EventStream => (ChannelKind::EventStream, None),
@@ -107,7 +107,7 @@ impl Gateway {
                     cx.stats.client_bytes_out += bytes.len() as u64;
                     ring.send(socket, bytes);
                 }
-                Err(_) => return ring.abort(socket),
+                Err(_) => return self.give_up(ring, socket, &who),
             }
         }
         channels.who_bytes += who.bytes();
@@ -140,6 +140,15 @@ impl Gateway {
         if let Some(push) = wish.last {
             self.acknowledge(slot, push);
         }
+    }
+
+    /// A connection that is a client no more and cannot be a channel.
+    fn give_up<R: Verbs>(&mut self, ring: &mut R, socket: SocketId, who: &Who) {
+        if let Some(address) = who.address() {
+            self.cx.uncount(address);
+        }
+        self.own(socket, Owner::Nobody);
+        ring.abort(socket);
     }
 }
 

@@ -82,11 +82,8 @@ mod tests {
         let envelope = format!("{{\"push\":\"{push}\",\"repeat\":true,\"payload\":{{\"a\":1}}}}");
         assert_eq!(payload.envelope(), envelope);
         let event = String::from_utf8(payload.bytes(ChannelKind::EventStream).to_vec()).unwrap();
-        assert!(
-            event.contains(&format!("\nid: {push}\nevent: push\ndata: {envelope}\n\n"))
-                || event.contains(&format!("id: {push}\nevent: push\ndata: {envelope}\n\n")),
-            "{event}"
-        );
+        let lines = format!("\r\nid: {push}\nevent: push\ndata: {envelope}\n\n\r\n");
+        assert!(event.ends_with(&lines), "{event}");
         let message = payload.bytes(ChannelKind::WebSocket);
         assert_eq!(
             (message[0], usize::from(message[1])),

@@ -156,3 +156,63 @@ impl Rhythm {
         Some(self.start + std::time::Duration::from_secs(at))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::table::testing;
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    proptest! {
+        /// Whoever is put comes once, never early, and late by no more than a look.
+        #[test]
+        fn is_a_map_of_times(
+            steps in prop::collection::vec((0u32..40, prop::option::of(1u32..600), 0u64..40), 1..400)
+        ) {
+            let start = Instant::now();
+            let (mut now, mut wheel) = (start, Rhythm::new(start));
+            let (mut table, mut due) = (Table::default(), BTreeMap::new());
+            for _ in 0..40 {
+                table.insert(testing::channel(1));
+            }
+            for (slot, seconds, pass) in steps {
+                match seconds {
+                    Some(seconds) => {
+                        wheel.put(&mut table, slot, now, seconds);
+                        let at = (now - start).as_secs() + u64::from(seconds.min(SPAN - 2));
+                        due.insert(slot, at);
+                    }
+                    None => {
+                        wheel.take(&mut table, slot);
+                        due.remove(&slot);
+                    }
+                }
+                let next = due.values().min().map(|at| start + Duration::from_secs(*at));
+                prop_assert_eq!(wheel.next_deadline(), next);
+                now += Duration::from_secs(pass);
+                while let Some(slot) = wheel.pop(&mut table, now) {
+                    let at = due.remove(&slot);
+                    prop_assert!(at.is_some_and(|at| at <= (now - start).as_secs()), "{at:?}");
+                }
+                prop_assert!(due.values().all(|at| *at > (now - start).as_secs()));
+            }
+        }
+    }
+
+    #[test]
+    fn after_a_long_silence_nothing_comes_early() {
+        let start = Instant::now();
+        let (mut wheel, mut table) = (Rhythm::new(start), Table::default());
+        let slot = table.insert(testing::channel(1));
+        let now = start + Duration::from_secs(100_000);
+        wheel.put(&mut table, slot, now, 45);
+        assert_eq!(wheel.pop(&mut table, now), None);
+        assert_eq!(wheel.pop(&mut table, now + Duration::from_secs(44)), None);
+        assert_eq!(
+            wheel.pop(&mut table, now + Duration::from_secs(46)),
+            Some(slot)
+        );
+    }
+}

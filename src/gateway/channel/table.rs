@@ -213,12 +213,92 @@ impl Table {
 }
 
 #[cfg(test)]
+pub mod testing {
+    //! Channels for tests of this folder.
+
+    use super::super::who::{Lineages, Who};
+    use super::*;
+    use crate::control::snapshot::{ClientIdentity, Proof};
+    use crate::wire::tls::parked_one;
+
+    pub fn channel(generation: u32) -> Channel {
+        let identity = ClientIdentity {
+            client_id: "oidc:lab/pc".into(),
+            device: None,
+            user: None,
+            tenant: None,
+            not_after: i64::MAX,
+            proof: Proof::Token {
+                id: None,
+                issuer: "oidc:lab".into(),
+            },
+        };
+        Channel {
+            tls: parked_one(),
+            who: Who::new(&identity, None, &mut Lineages::default()).unwrap(),
+            websocket: websocket::Parked::default(),
+            socket: SocketId {
+                index: 0,
+                generation: 0,
+            },
+            generation,
+            since: 0,
+            expires: u32::MAX,
+            place: Place::default(),
+            site: 0,
+            kind: ChannelKind::EventStream,
+            auth: ChannelAuth::Token,
+            stage: Stage::Open,
+            waits: false,
+            partial: false,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
 
     #[test]
     fn a_channel_is_small() {
         assert!(size_of::<Channel>() <= 240, "{}", size_of::<Channel>());
         assert_eq!(size_of::<Option<Channel>>(), size_of::<Channel>());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn is_a_map_of_slots(ops in prop::collection::vec((any::<bool>(), 0u32..1500), 0..2000)) {
+            let (mut table, mut model) = (Table::default(), BTreeMap::new());
+            for (insert, slot) in ops {
+                if insert {
+                    let generation = table.next_generation();
+                    let at = table.insert(testing::channel(generation));
+                    prop_assert_eq!(model.insert(at, generation), None);
+                } else {
+                    let gone = table.remove(slot).map(|channel| channel.generation);
+                    prop_assert_eq!(gone, model.remove(&slot));
+                }
+                prop_assert_eq!(table.len(), model.len());
+                prop_assert!(model.keys().all(|at| (*at as usize) < table.end()));
+                let next = table.next_from(slot).map(|(at, channel)| (at, channel.generation));
+                prop_assert_eq!(next, model.range(slot..).next().map(|(at, g)| (*at, *g)));
+            }
+        }
+    }
+
+    #[test]
+    fn empty_pages_go() {
+        let mut table = Table::default();
+        let all: Vec<_> = (0..PAGE * 3)
+            .map(|n| table.insert(testing::channel(n as u32)))
+            .collect();
+        assert_eq!(table.bytes(), 3 * PAGE * size_of::<Channel>());
+        for slot in all {
+            assert!(table.remove(slot).is_some());
+        }
+        assert_eq!((table.bytes(), table.end()), (0, 0));
     }
 }
