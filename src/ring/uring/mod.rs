@@ -90,6 +90,30 @@ impl Default for RingConfig {
     }
 }
 
+impl RingConfig {
+    /// Sizes for one of `shards` rings of a process. Buffers go round, so that in time all are touched: of more shards than
+    /// a machine has cores each gets fewer, and the process as much as a few shards would have.
+    pub fn of_many(shards: usize) -> RingConfig {
+        let all = RingConfig::default();
+        let part = |most: u16, least: u16| {
+            let share = usize::from(most) * FEW_SHARDS / shards.max(1);
+            let share = u16::try_from(share).unwrap_or(most).max(least);
+            // The largest power of two within it.
+            (1 << share.ilog2()).min(most)
+        };
+        RingConfig {
+            submissions: u32::from(part(2_048, 256)),
+            completions: u32::from(part(16_384, 2_048)),
+            small_buffers: (part(all.small_buffers.0, 128), all.small_buffers.1),
+            large_buffers: (part(all.large_buffers.0, 8), all.large_buffers.1),
+            ..all
+        }
+    }
+}
+
+/// Shards up to which each ring has its full size.
+const FEW_SHARDS: usize = 8;
+
 /// What has been counted since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {

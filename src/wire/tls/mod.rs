@@ -52,6 +52,8 @@ pub use parked::{Parked, ParkedStep};
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub use tests::parked::one as parked_one;
 
 /// What the handshake established. Copied out of rustls; the peer's chain is given once and then dropped.
 #[derive(Debug, Default)]

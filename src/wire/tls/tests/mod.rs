@@ -4,7 +4,7 @@ mod attacks;
 mod handshakes;
 mod mutation;
 mod openssl;
-mod parked;
+pub mod parked;
 mod pinning;
 mod tickets;
 mod traffic;

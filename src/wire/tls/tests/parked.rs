@@ -95,6 +95,17 @@ fn idle_server(id: u16) -> (Idle, Ours) {
     (Idle::of(server.tls), client)
 }
 
+/// A parked connection that nobody is at the other end of, for tests elsewhere.
+pub fn one() -> Parked {
+    thread_local! {
+        static ONE: Parked = {
+            let (server, _) = ours_only(suite(0x1301), client_config(&[suite(0x1301)], false));
+            server.tls.park().expect("nothing waits in it")
+        };
+    }
+    ONE.with(Parked::twin)
+}
+
 fn each_suite(mut test: impl FnMut(SupportedCipherSuite, &mut fastrand::Rng)) {
     each(|we_serve, suite, random| {
         if we_serve {
