@@ -64,7 +64,7 @@ impl Connector {
         let options = ConnectOptions {
             timeout: Some(LINK_TIMEOUT / 2),
             user_timeout: Some(USER_TIMEOUT),
-            source: None,
+            ..Default::default()
         };
         let target = &mut self.cx.targets[index];
         // A host without IPv6 refuses the very socket: the name's next address is tried.

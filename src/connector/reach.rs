@@ -170,8 +170,8 @@ pub fn connect<R: Verbs>(upstream: &mut Upstream, cx: &mut Context, ring: &mut R
         };
         let options = ConnectOptions {
             timeout: Some(state.connect_timeout),
-            user_timeout: None,
             source,
+            ..Default::default()
         };
         cx.stats.upstream_connects += 1;
         if let Ok(socket) = ring.connect(address, &options) {
