@@ -13,7 +13,7 @@
 //! What holds: an open channel costs its slot and its socket, no buffer, no timer, no parsed state. A client believes the
 //! gateway's promise that an event is a record, and a channel on which it is broken counts as lost.
 
-mod clients;
+pub mod clients;
 mod envelope;
 mod events;
 mod held;
