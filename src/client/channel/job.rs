@@ -158,7 +158,7 @@ pub struct Times {
 
 impl Times {
     pub fn new() -> Times {
-        // Three digits, and room as it is needed.
+        // Three digits, and room as it is needed: `record` makes it, `saturating_record` would not.
         let new = || Histogram::new(3).expect("three digits are allowed");
         Times {
             opening: new(),
