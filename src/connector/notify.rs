@@ -34,16 +34,19 @@ const PUSHES_MAX: usize = 1024;
 
 /// A shard's way to the hub.
 pub struct ToHub {
-    hub: mesh::Sender<FromShard>,
+    hub: mesh::Sender<(usize, FromShard)>,
+    shard: usize,
     waiting: VecDeque<FromShard>,
     /// Links are not read at the moment.
     paused: bool,
 }
 
 impl ToHub {
-    pub fn new(hub: mesh::Sender<FromShard>) -> ToHub {
+    /// The hub's queue, and the number of this shard.
+    pub fn new(hub: mesh::Sender<(usize, FromShard)>, shard: usize) -> ToHub {
         ToHub {
             hub,
+            shard,
             waiting: VecDeque::new(),
             paused: false,
         }
@@ -54,14 +57,14 @@ impl ToHub {
         if !self.waiting.is_empty() {
             return self.waiting.push_back(message);
         }
-        if let Err(back) = self.hub.send(message) {
+        if let Err((_, back)) = self.hub.send((self.shard, message)) {
             self.waiting.push_back(back);
         }
     }
 
     fn drain(&mut self) {
         while let Some(message) = self.waiting.pop_front() {
-            if let Err(back) = self.hub.send(message) {
+            if let Err((_, back)) = self.hub.send((self.shard, message)) {
                 return self.waiting.push_front(back);
             }
         }
