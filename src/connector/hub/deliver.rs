@@ -2,7 +2,7 @@
 
 use super::call::HubEvent;
 use super::core::Core;
-use super::limits::{CHANNELS, HELD, HELD_PER_CLIENT, TARGETS, TARGETS_PER_MESSAGE};
+use super::limits::{CHANNELS, HELD, HELD_PER_CLIENT, QUEUED_TO_ALL, TARGETS, TARGETS_PER_MESSAGE};
 use super::message::{FromShard, LinkId, Targets, ToShard};
 use super::push::{Attempt, Audience, OF_ALL, Phase, Push, Status, Target};
 use super::store::Command;
@@ -182,15 +182,7 @@ impl Core {
         for gateway in gateways {
             match self.gateways.link_to(gateway) {
                 Some(link) => self.notify_all(push, link, false),
-                None => {
-                    let id = self.pushes.get(push).map(|push| push.id);
-                    if let (Some(gateway), Some(id)) = (self.gateways.get_mut(gateway), id)
-                        && gateway.held.len() < HELD_PER_CLIENT
-                    {
-                        gateway.held.push(id);
-                        self.count_held(push, 1);
-                    }
-                }
+                None => self.owe_all(push, gateway),
             }
         }
         if self.pushes.get(push).is_none_or(|push| push.queue) {
@@ -200,6 +192,22 @@ impl Core {
         let polls: Vec<u32> = self.grace_ends.keys().copied().collect();
         for client in polls {
             self.hold(push, OF_ALL, client);
+        }
+    }
+
+    /// A push to all waits until a gateway shard has a link again.
+    pub(super) fn owe_all(&mut self, push: u32, gateway: u16) {
+        let (Some(entry), Some(gateway)) = (self.pushes.get(push), self.gateways.get_mut(gateway))
+        else {
+            return;
+        };
+        let most = match entry.queue {
+            true => HELD_PER_CLIENT + QUEUED_TO_ALL,
+            false => HELD_PER_CLIENT,
+        };
+        if gateway.held.len() < most && !gateway.held.contains(&entry.id) {
+            gateway.held.push(entry.id);
+            self.count_held(push, 1);
         }
     }
 
@@ -494,35 +502,38 @@ impl Core {
             .map_or(0, |gateway| gateway.channels)
     }
 
-    /// Outcomes that were awaited over a link are unknown for ever.
-    pub(super) fn lose_attempts(&mut self, link: LinkId) {
+    /// Outcomes that were awaited over a link are unknown for ever. Queued pushes to all go once more, to all that the
+    /// gateway shard has then.
+    pub(super) fn lose_link(&mut self, link: LinkId) {
         let channels = u64::from(self.channels_behind(link));
-        let touched: Vec<u32> = self
-            .pushes
-            .iter()
-            .filter(|(_, push)| {
-                push.of_all.contains(&link)
-                    || push.attempts.iter().any(|attempt| attempt.link == link)
-            })
-            .map(|(at, _)| at)
-            .collect();
+        let waits = |push: &Push| {
+            push.of_all.contains(&link) || push.attempts.iter().any(|attempt| attempt.link == link)
+        };
+        let touched = self.pushes.iter().filter(|(_, push)| waits(push));
+        let touched: Vec<u32> = touched.map(|(at, _)| at).collect();
+        let gateway = self.gateways.link_lost(link, self.now);
         for push in touched {
             let Some(entry) = self.pushes.get_mut(push) else {
                 continue;
             };
-            let all = entry.of_all.iter().filter(|other| **other == link).count() as u64;
+            let queue = entry.queue;
+            let before = entry.of_all.len();
             entry.of_all.retain(|other| *other != link);
-            let lost: Vec<Attempt> = entry
-                .attempts
-                .iter()
-                .filter(|a| a.link == link)
-                .copied()
-                .collect();
+            let all = (before - entry.of_all.len()) as u64;
+            let is_lost = |attempt: &&Attempt| attempt.link == link;
+            let lost: Vec<Attempt> = entry.attempts.iter().filter(is_lost).copied().collect();
             entry.attempts.retain(|attempt| attempt.link != link);
             self.tally(push, Status::Unknown, all * channels);
             self.count_outcome(Status::Unknown, all * channels);
+            let of_all = all > 0 || lost.iter().any(|attempt| attempt.target == OF_ALL);
             for attempt in lost {
                 self.attempt_over(push, attempt, Status::Unknown);
+            }
+            if let Some(gateway) = gateway.filter(|_| of_all && queue) {
+                match self.gateways.link_to(gateway) {
+                    Some(other) => self.notify_all(push, other, true),
+                    None => self.owe_all(push, gateway),
+                }
             }
             self.finish_if_over(push);
         }

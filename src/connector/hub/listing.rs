@@ -34,8 +34,7 @@ impl Core {
                 }
             }
             FromShard::LinkLost { link } => {
-                self.lose_attempts(link);
-                self.gateways.link_lost(link, self.now);
+                self.lose_link(link);
             }
             FromShard::Up {
                 link,

@@ -162,16 +162,15 @@ impl Core {
         for push in pushes {
             let mut batch = Batch::default();
             for channel in &channels {
-                let Some(client) = self
-                    .presence
-                    .channel(*channel)
-                    .map(|channel| channel.client)
-                else {
+                let channel_of = self.presence.channel(*channel);
+                let Some((client, gateway)) = channel_of.map(|c| (c.client, c.gateway())) else {
                     continue;
                 };
-                if !self.has_acknowledged(push, client) {
-                    // Whether it was there when the push went to all, nobody knows any more.
-                    self.notify(push, OF_ALL, *channel, true, &mut batch);
+                // Whether it was there when the push went to all, nobody knows any more: it is a repeat.
+                if !self.has_acknowledged(push, client)
+                    && !self.notify(push, OF_ALL, *channel, true, &mut batch)
+                {
+                    self.owe_all(push, gateway);
                 }
             }
             self.send_batch(push, batch);
