@@ -248,7 +248,7 @@ fn frames<R: Verbs>(
     cx: &mut Context,
     ring: &mut R,
 ) -> FramesOutcome {
-    let link = notify::id(state);
+    let link = notify::id(state, cx.shard);
     let Some(out) = state.out.as_mut() else {
         return (Err("data before HELLO".into()), None);
     };

@@ -6,12 +6,18 @@ use crate::observe::process;
 use crate::ring::Verbs;
 use crate::shard::fleet;
 use crate::shard::mesh::Sender;
+use crate::wire::relay::PushId;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use super::context::Context;
+use super::hub::api;
+use super::hub::call::{Answer, Request};
+use super::hub::core::Settings;
+use super::hub::thread::{Handle, Hub};
+use super::notify::ToHub;
 use super::plan::{self, Plan};
 use super::reload::{LISTS_EVERY, Reloader};
 use super::resolve::Resolver;
@@ -19,6 +25,8 @@ use super::shard::{Connector, Message};
 
 /// Messages that may wait for a shard.
 const MESH_QUEUE: usize = 4096;
+/// How long the hub's numbers are waited for.
+const HUB_PATIENCE: Duration = Duration::from_secs(1);
 /// How long SIGTERM lets requests finish.
 const DRAIN: Duration = Duration::from_secs(20);
 
@@ -39,21 +47,38 @@ fn serve(file: &Path, config: &ConnectorConfig) -> Result<(), String> {
     let plan = Arc::new(plan(config)?);
     let signals = process::Signals::catch()?;
     let admin = process::bind_admin(config.admin)?;
+    let api = config.notify.as_ref().map(api::bind).transpose()?;
+    let hub = config.notify.is_some().then(Hub::new);
+    let to_hub = hub.as_ref().map(Hub::sender);
     let resolver = Resolver::start().map_err(|e| format!("no thread for name lookups: {e}"))?;
     let shards = usize::from(plan.shards);
     let made = plan.clone();
     let fleet = fleet::start("connector", shards, MESH_QUEUE, move |ring, start| {
         let index = start.index;
         let resolver = resolver.replying_to(start.siblings[index].clone());
-        let cx = Context::new(
+        let mut cx = Context::new(
             made.clone(),
             index as u16,
             ring.now(),
             resolver,
             fastrand::u64(..),
         );
+        cx.hub = to_hub.clone().map(|hub| ToHub::new(hub, index));
         Ok(Connector::new(cx, start.receiver, start.siblings))
     })?;
+    let notified = hub.as_ref().map(Hub::handle);
+    if let (Some(hub), Some(notify), Some(api)) = (hub, &config.notify, api) {
+        let settings = Settings {
+            prefix: PushId::prefix(&config.site, &config.id),
+            channels_per_client: notify.channels_per_client,
+            seed: fastrand::u64(..),
+        };
+        let handle = hub.handle();
+        hub.start(settings, fleet.senders.clone(), notify.store.clone())
+            .map_err(|error| format!("no thread for notifications: {error}"))?;
+        tracing::info!(listen = %api.address, store = %notify.store.display(), "notification API");
+        api.serve(handle, &config.id)?;
+    }
     tracing::info!(
         id = config.id, site = config.site, shards, gateways = config.gateways.len(), routes = config.routes.len(),
         admin = ?config.admin, "started"
@@ -77,6 +102,7 @@ fn serve(file: &Path, config: &ConnectorConfig) -> Result<(), String> {
         .map_err(|e| format!("no thread for revocation lists: {e}"))?;
     let source = Source {
         shards: shards.clone(),
+        hub: notified,
         reloader,
     };
     process::admin_until_signal(signals, admin, Arc::new(source))?;
@@ -90,6 +116,7 @@ fn serve(file: &Path, config: &ConnectorConfig) -> Result<(), String> {
 /// What admin shows of a connector.
 struct Source {
     shards: Vec<Sender<Message>>,
+    hub: Option<Handle>,
     reloader: Arc<Reloader>,
 }
 
@@ -120,7 +147,14 @@ impl process::Source for Source {
 
     fn gauges(&self) -> Vec<Gauge> {
         let ends = self.reloader.certificate_ends();
-        ends.iter().map(Gauge::certificate_expiry).collect()
+        let mut gauges: Vec<_> = ends.iter().map(Gauge::certificate_expiry).collect();
+        let hub = self.hub.as_ref();
+        if let Some(Answer::Stats(stats)) =
+            hub.and_then(|hub| hub.ask_within(Request::Stats, HUB_PATIENCE))
+        {
+            gauges.extend(stats.gauges());
+        }
+        gauges
     }
 
     fn reload(&self) -> process::Reloaded {

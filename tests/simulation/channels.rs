@@ -116,7 +116,7 @@ fn pass(world: &mut World, hub: &mut Hub, time: Duration) {
     let until = world.net.now() + time;
     while world.net.now() < until {
         world.run_for(STEP);
-        while let Some(message) = world.connectors[0].hub.receive() {
+        while let Some((_, message)) = world.connectors[0].hub.receive() {
             hub.hear(message);
         }
     }

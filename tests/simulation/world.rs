@@ -190,7 +190,7 @@ pub struct ConnectorHost {
     pub service: Connector,
     pub mailbox: Sender<connector::shard::Message>,
     /// What it would tell its hub.
-    pub hub: Receiver<FromShard>,
+    pub hub: Receiver<(usize, FromShard)>,
 }
 
 pub fn start_connector(net: &SimNet, lab: &Lab, n: usize, seed: u64) -> ConnectorHost {
@@ -202,7 +202,7 @@ pub fn start_connector(net: &SimNet, lab: &Lab, n: usize, seed: u64) -> Connecto
     let mut cx = connector::context::Context::new(plan, 0, ring.now(), resolver, seed);
     // It is read between slices of time, and wakes nobody.
     let (to_hub, hub) = mesh::channel(4096, Nobody);
-    cx.hub = Some(ToHub::new(to_hub));
+    cx.hub = Some(ToHub::new(to_hub, 0));
     let service = Connector::new(cx, receiver, vec![sender.clone()]);
     ConnectorHost {
         ring,

@@ -51,13 +51,24 @@ pub const CALLS: usize = 1024;
 pub const TO_SHARD: usize = 65_536;
 /// Work between two looks at the queues: messages of one source, and clients whose queued pushes are sent again.
 pub const PER_TURN: usize = 256;
+/// Queued pushes of one client without outcome; the next ones wait for these.
+pub const WINDOW: usize = 8;
+/// When a client's channel was over its bound, its queued pushes are tried again after this.
+pub const DROPPED_RETRY: Duration = Duration::from_secs(5);
+/// Channels looked at between two looks at the queues, when a full list or a lost gateway takes some away.
+pub const SWEPT_PER_TURN: usize = 16_384;
+/// Messages to a shard that may wait at it, before they wait in the hub.
+pub const SHARD_QUEUE: usize = 1024;
+/// Messages that may wait at a shard for room in one link; one more is `dropped`.
+pub const PER_LINK: usize = 1024;
+/// Messages of a shard that wait for room at the hub, before the shard stops reading the link that they come from.
+pub const BACKLOG: usize = 1024;
 /// Targets in one message to a shard.
 pub const TARGETS_PER_MESSAGE: usize = 2000;
 
 /// Commands that may wait for the store; at it a push is 503 `overloaded`, a receipt waits in the hub.
 pub const STORE_QUEUE: usize = 16_384;
-/// How long a group commit collects, and how much.
-pub const COMMIT_COLLECTS: Duration = Duration::from_millis(2);
+/// Commands of one group commit. What comes while one is written waits for the next: nothing is collected by waiting.
 pub const COMMIT_COMMANDS: usize = 2048;
 /// How often a store that cannot be used is tried again.
 pub const STORE_RETRY: Duration = Duration::from_secs(5);

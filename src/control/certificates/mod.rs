@@ -196,6 +196,22 @@ pub fn relay_config(
     Ok(config)
 }
 
+/// The notification API towards its callers; with `client_ca` they must show a certificate.
+pub fn api_config(tls: &TlsFiles, client_ca: Option<&Path>) -> Result<ServerConfig, String> {
+    let identity = load_identity(tls).map_err(text_of)?;
+    let builder = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .map_err(|e| e.to_string())?;
+    let builder = match client_ca {
+        Some(ca) => builder.with_client_cert_verifier(relay_verifier(ca)?),
+        None => builder.with_no_client_auth(),
+    };
+    let resolver = rustls::sign::SingleCertAndKey::from(identity);
+    let mut config = builder.with_cert_resolver(Arc::new(resolver));
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
 /// The connector towards gateways: TLS 1.3 only, the gateway's name checked against certificates under `gateway_ca`.
 pub fn connector_config(tls: &TlsFiles, gateway_ca: &Path) -> Result<ClientConfig, String> {
     let identity = load_identity(tls).map_err(text_of)?;

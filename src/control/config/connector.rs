@@ -4,7 +4,8 @@ use super::common::{admin, checked_name, name, read_log, shards};
 use super::files::{self, Purpose};
 use super::reader::{At, Section};
 use super::{
-    AccessLog, ConnectorConfig, GatewayAddress, PoolLimits, TlsFiles, preset, routes, site_settings,
+    AccessLog, ConnectorConfig, GatewayAddress, PoolLimits, TlsFiles, notify, preset, routes,
+    site_settings,
 };
 use crate::control::certificates::connector_id;
 use crate::control::certificates::pem;
@@ -56,7 +57,7 @@ pub fn read(top: &Section<'_>) -> Option<ConnectorConfig> {
             crl_files,
         )
     };
-    read_notify(top);
+    let notify = notify::read(top);
     let access_log = read_log(top, AccessLog::Errors);
     if !source.has_errors() {
         if let Err(why) = settings.check() {
@@ -88,6 +89,7 @@ pub fn read(top: &Section<'_>) -> Option<ConnectorConfig> {
         settings,
         crl_files,
         pool,
+        notify,
         access_log,
     })
 }
@@ -242,21 +244,4 @@ fn read_gateways(top: &Section<'_>) -> Vec<GatewayAddress> {
         }
     }
     gateways
-}
-
-fn read_notify(top: &Section<'_>) {
-    let notify = top.section("notify");
-    if notify.is_present() {
-        notify.source().warn(
-            notify.line(),
-            "[notify] has no effect: this version has no notification channels",
-            "take the table out, or leave it for later",
-        );
-    }
-    let _ = (
-        notify.text("listen"),
-        notify.text("token_file"),
-        notify.text("store"),
-    );
-    let _ = notify.integer("channels_per_client", 1..=64);
 }

@@ -12,6 +12,7 @@ mod configmgr; // what the preset of that name publishes
 mod connector;
 mod files; // what the files that a config names must hold
 mod gateway;
+mod notify;
 mod preset; // [[preset]]
 mod reader; // a spanned TOML tree, read key by key
 mod routes; // [[route]]
@@ -130,7 +131,25 @@ pub struct ConnectorConfig {
     /// Where the revocation lists in it come from, in their order.
     pub crl_files: Vec<PathBuf>,
     pub pool: PoolLimits,
+    /// None: no part in notifications.
+    pub notify: Option<NotifyConfig>,
     pub access_log: AccessLog,
+}
+/// The notification API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotifyConfig {
+    pub listen: SocketAddr,
+    /// What callers must show as `Authorization: Bearer`.
+    pub token: Option<String>,
+    pub tls: Option<NotifyTls>,
+    pub store: PathBuf,
+    pub channels_per_client: usize,
+}
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotifyTls {
+    pub identity: TlsFiles,
+    /// Callers must have a certificate under these.
+    pub client_ca: Option<PathBuf>,
 }
 #[derive(Debug, Clone)]
 pub struct GatewayAddress {

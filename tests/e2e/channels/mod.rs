@@ -1,7 +1,9 @@
 //! Notification channels, as clients see them.
 
+mod clients;
 mod ends;
 mod opening;
+mod pushes;
 
 use crate::harness::lab::tidegate;
 use crate::harness::{Lab, Tls, tls, until};

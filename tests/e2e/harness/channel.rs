@@ -21,6 +21,20 @@ pub enum Said {
 }
 
 impl Said {
+    /// The envelope of a push.
+    #[track_caller]
+    pub fn push(&self) -> serde_json::Value {
+        let Said::Event { event, id, data } = self else {
+            panic!("no push: {self:?}");
+        };
+        let envelope: serde_json::Value = serde_json::from_str(data).expect("JSON");
+        assert_eq!(
+            (event.as_str(), &envelope["push"]),
+            ("push", &id.as_str().into())
+        );
+        envelope
+    }
+
     /// Why the gateway ends the channel.
     #[track_caller]
     pub fn reason(&self) -> String {
@@ -167,6 +181,11 @@ impl Socket {
     }
 
     #[track_caller]
+    pub fn text(&mut self, text: &str) {
+        self.send(0x81, text.as_bytes());
+    }
+
+    #[track_caller]
     pub fn next(&mut self) -> Frame {
         self.try_next().expect("a frame")
     }
@@ -193,6 +212,18 @@ impl Socket {
             0x8a => Frame::Pong(payload),
             other => panic!("frame {other:#x}"),
         })
+    }
+
+    /// The next push's envelope; pings are answered meanwhile.
+    #[track_caller]
+    pub fn push(&mut self) -> serde_json::Value {
+        loop {
+            match self.next() {
+                Frame::Ping(payload) => self.send(0x8a, &payload),
+                Frame::Text(text) => return serde_json::from_str(&text).expect("JSON"),
+                other => panic!("no push: {other:?}"),
+            }
+        }
     }
 
     /// The gateway ends the channel with this code and reason.

@@ -85,6 +85,8 @@ pub struct Ports {
     pub relay: u16,
     pub gateway_admin: u16,
     pub connector_admin: u16,
+    /// The notification API's, where the plan has one.
+    pub notify: u16,
 }
 
 /// A lab in operation. Ends with its owner.
@@ -128,6 +130,7 @@ impl Plan {
             relay: ports::free_row(self.instances),
             gateway_admin: ports::free(),
             connector_admin: ports::free(),
+            notify: ports::free(),
         };
         pki(dir, &["init"]);
         match &self.gateway_host {

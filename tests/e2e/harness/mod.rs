@@ -1,7 +1,9 @@
 //! What the tests stand on: processes, ports, a PKI, upstreams, and clients that can misbehave.
 
+pub mod api;
 pub mod ca;
 pub mod channel;
+pub mod chromium;
 pub mod curl;
 pub mod fleet;
 pub mod http;

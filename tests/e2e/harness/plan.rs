@@ -33,6 +33,7 @@ pub struct Plan {
     pub(super) prepare: Vec<Prepare>,
     pub(super) with_nginx: bool,
     pub(super) with_connector: bool,
+    pub(super) notify: Option<String>,
 }
 
 /// What a test does in the lab's folder before the processes start.
@@ -141,6 +142,12 @@ impl Plan {
         self
     }
 
+    /// A notification API on its port, with more lines for `[notify]`.
+    pub fn notify(mut self, lines: &str) -> Plan {
+        self.notify = Some(lines.to_owned());
+        self
+    }
+
     pub fn without_connector(mut self) -> Plan {
         self.with_connector = false;
         self
@@ -165,6 +172,7 @@ impl Plan {
             prepare: Vec::new(),
             with_nginx: false,
             with_connector: true,
+            notify: None,
         }
     }
 
@@ -203,14 +211,20 @@ impl Plan {
         let Ports {
             relay,
             connector_admin,
+            notify: notify_port,
             ..
         } = ports;
+        let notify = self.notify.as_ref().map_or(String::new(), |lines| {
+            format!(
+                "[notify]\nlisten = \"127.0.0.1:{notify_port}\"\nstore = \"notify.redb\"\n{lines}\n"
+            )
+        });
         let text = format!(
             "[connector]\nid = \"cp-1\"\nsite = \"main\"\nshards = {shards}\nadmin = \"{admin}:{connector_admin}\"\n\
              tls = {{ certificate = \"cp-1.pem\", key = \"cp-1.key\", gateway_ca = \"ca.pem\" }}\n\
              [[gateway]]\nhost = \"{host}\"\nport = {relay}\ninstances = {instances}\n\
              [site]\nrevision = 1\nclient_ca = [{{ name = \"lab\", file = \"clients-ca.pem\" }}]\n{site}{issuers}\
-             [[route]]\npath = \"/t/\"\nupstream = [\"http://UPSTREAM\"]\nauth = \"none\"\n\
+             {notify}[[route]]\npath = \"/t/\"\nupstream = [\"http://UPSTREAM\"]\nauth = \"none\"\n\
              [[route]]\npath = \"/cert/\"\nupstream = [\"http://UPSTREAM\"]\nauth = \"certificate\"\n{routes}",
             admin = self.admin(),
             host = self.gateway_host.as_deref().unwrap_or(match self.family {

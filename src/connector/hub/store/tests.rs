@@ -1,57 +1,94 @@
 //! The store against a model, through disks that lose what was not synced, and files that are not its own.
 
+use super::disk::Disk;
 use super::*;
 use redb::{Database, StorageBackend};
 use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
 
-fn push(n: u8, clients: &[&str]) -> StoredPush {
-    StoredPush {
-        push: PushId([n; 16]),
-        payload: format!("{{\"n\":{n}}}").into(),
+fn record(n: u8, clients: &[&str]) -> Record {
+    Record {
         created_ms: 1,
         expires_ms: u64::MAX,
-        all: false,
-        targets: clients
-            .iter()
-            .map(|client| StoredTarget {
-                client: (*client).into(),
-                attempted: false,
-                acknowledged: false,
-            })
-            .collect(),
-        key: n.is_multiple_of(2).then(|| ("key".into(), [n; 32])),
+        clients: Some(clients.iter().map(|client| (*client).to_owned()).collect()),
+        payload: format!("{{\"n\":{n}}}"),
+    }
+}
+
+fn put_as(n: u8, record: Record) -> Command {
+    let key = n.is_multiple_of(2).then(|| StoredKey {
+        key: format!("key-{n}").into(),
+        hash: [n; 32],
+        push: PushId([n; 16]),
+        until_ms: 1 << 50,
+    });
+    Command::Put {
+        id: PushId([n; 16]),
+        record: Some(record),
+        key,
     }
 }
 
 fn put(n: u8, clients: &[&str]) -> Command {
-    Command::Put(Box::new(push(n, clients)))
+    put_as(n, record(n, clients))
 }
 
-/// A store and its events.
-fn start(open: Open) -> (Store, mpsc::Receiver<Event>) {
-    let (sender, events) = mpsc::channel();
-    let store = Store::start_with(open, move |event| drop(sender.send(event))).unwrap();
-    (store, events)
+fn loaded_as(n: u8, clients: &[&str], acknowledged: &[&str], cancelled: bool) -> Loaded {
+    Loaded {
+        id: PushId([n; 16]),
+        record: record(n, clients),
+        acknowledged: acknowledged.iter().map(|client| (*client).into()).collect(),
+        cancelled,
+    }
 }
 
-fn next(events: &mpsc::Receiver<Event>) -> Event {
-    events
-        .recv_timeout(Duration::from_secs(20))
-        .expect("an event")
+fn id(n: u8) -> PushId {
+    PushId([n; 16])
 }
 
-fn loaded(events: &mpsc::Receiver<Event>) -> Vec<StoredPush> {
-    let mut all = Vec::new();
+/// A store and its news.
+fn start(open: worker::Open) -> (Store, mpsc::Receiver<News>) {
+    let (sender, news) = mpsc::channel();
+    let store = Store::start_with(open, move |one| drop(sender.send(one))).unwrap();
+    (store, news)
+}
+
+fn next(news: &mpsc::Receiver<News>) -> News {
+    news.recv_timeout(Duration::from_secs(20)).expect("news")
+}
+
+fn loaded(news: &mpsc::Receiver<News>) -> (Vec<Loaded>, Vec<StoredKey>) {
+    let (mut all, mut known) = (Vec::new(), Vec::new());
     loop {
-        match next(events) {
-            Event::Loaded(part) => all.extend(part),
-            Event::LoadedAll => break,
+        match next(news) {
+            News::Loaded { pushes, keys } => {
+                all.extend(pushes);
+                known.extend(keys);
+            }
+            News::Opened => return (all, known),
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!(next(events), Event::Up);
-    all
+}
+
+/// Waits until all of these were said to be stored.
+fn stored(news: &mpsc::Receiver<News>, mut wanted: Vec<PushId>) {
+    while !wanted.is_empty() {
+        let News::Committed { puts, .. } = next(news) else {
+            panic!("not stored");
+        };
+        wanted.retain(|id| !puts.contains(id));
+    }
+}
+
+fn failed(news: &mpsc::Receiver<News>) -> (Vec<PushId>, String, bool) {
+    match next(news) {
+        News::Failed { puts, why, full } => (puts, why, full),
+        other => panic!("{other:?}"),
+    }
 }
 
 struct Folder(PathBuf);
@@ -66,7 +103,7 @@ impl Folder {
         std::fs::create_dir_all(&dir).unwrap();
         Folder(dir)
     }
-    fn open(&self) -> Open {
+    fn open(&self) -> worker::Open {
         let file = self.0.join("notify.redb");
         Box::new(move || Disk::open(&file))
     }
@@ -80,83 +117,93 @@ impl Drop for Folder {
 #[test]
 fn what_was_stored_comes_back_and_what_was_forgotten_does_not() {
     let folder = Folder::new();
-    let (store, events) = start(folder.open());
-    assert_eq!(loaded(&events), []);
+    let (store, news) = start(folder.open());
+    assert_eq!(loaded(&news), (vec![], vec![]));
     for command in [
         put(1, &["a", "b"]),
         put(2, &["a"]),
         put(3, &[]),
-        Command::Acknowledged {
-            push: PushId([1; 16]),
-            client: "a".into(),
-        },
-        Command::Attempted {
-            push: PushId([1; 16]),
-            clients: vec!["b".into()],
-        },
-        Command::Forget(PushId([2; 16])),
+        put(4, &["x"]),
+        Command::Acknowledge(id(1), "a".into()),
+        Command::Cancel(id(3)),
+        Command::Forget(id(2)),
         // Of one that is gone: nothing comes back by it.
-        Command::Acknowledged {
-            push: PushId([2; 16]),
-            client: "a".into(),
-        },
+        Command::Acknowledge(id(2), "a".into()),
+        Command::ForgetKey("key-2".into()),
     ] {
         store.send(command).unwrap();
     }
-    for n in 1..=3 {
-        assert_eq!(next(&events), Event::Stored(PushId([n; 16])));
-    }
-    assert!(matches!(next(&events), Event::Attempted { .. }));
+    stored(&news, (1..=4).map(id).collect());
     // The thread ends when its owner is gone, and gives the file free.
     drop(store);
-    assert!(events.recv_timeout(Duration::from_secs(20)).is_err());
-    let (_store, events) = start(folder.open());
-    let mut first = push(1, &["a", "b"]);
-    first.targets[0].acknowledged = true;
-    first.targets[1].attempted = true;
-    assert_eq!(loaded(&events), [first, push(3, &[])]);
+    while news.recv_timeout(Duration::from_secs(20)).is_ok() {}
+    let (_store, news) = start(folder.open());
+    let (pushes, keys) = loaded(&news);
+    assert_eq!(
+        pushes,
+        [
+            loaded_as(1, &["a", "b"], &["a"], false),
+            loaded_as(3, &[], &[], true),
+            loaded_as(4, &["x"], &[], false),
+        ]
+    );
+    assert_eq!(keys.len(), 1);
+    assert_eq!((&*keys[0].key, keys[0].push), ("key-4", id(4)));
 }
 
 #[test]
 fn expired_ones_are_not_loaded_and_go() {
     let folder = Folder::new();
     let mut disk = (folder.open())().unwrap();
-    let mut old = push(1, &["a"]);
-    old.expires_ms = 5;
-    disk.commit(&[Command::Put(Box::new(old)), put(2, &["a"])])
-        .unwrap();
+    let old = Record {
+        expires_ms: 5,
+        ..record(1, &["a"])
+    };
+    disk.commit(&[put_as(1, old), put(2, &["a"])]).unwrap();
     let ids = |disk: &Disk, now| {
-        let mut all = Vec::new();
-        disk.load(now, 1, &mut |part| {
-            all.extend(part.into_iter().map(|p| p.push.0[0]))
+        let (mut all, mut keys) = (Vec::new(), 0);
+        disk.load(now, 1, &mut |news| {
+            if let News::Loaded {
+                pushes,
+                keys: known,
+            } = news
+            {
+                all.extend(pushes.into_iter().map(|push| push.id.0[0]));
+                keys += known.len();
+            }
         })
         .unwrap();
-        all
+        (all, keys)
     };
-    assert_eq!(ids(&disk, 4), [1, 2]);
-    assert_eq!(ids(&disk, 5), [2]);
-    assert_eq!(ids(&disk, 4), [2], "it is gone from the file");
+    assert_eq!(ids(&disk, 4), (vec![1, 2], 1));
+    assert_eq!(ids(&disk, 5), (vec![2], 1));
+    assert_eq!(ids(&disk, 4), (vec![2], 1), "it is gone from the file");
+    assert_eq!(ids(&disk, 1 << 51), (vec![2], 0), "the key's time is over");
 }
 
 #[test]
 fn a_file_of_another_process_is_left_alone_until_it_is_free() {
     let folder = Folder::new();
     let other = (folder.open())().unwrap();
-    let (store, events) = start(folder.open());
-    let Event::Down(why) = next(&events) else {
-        panic!("it is in use");
-    };
-    assert!(why.contains("in use by another process"), "{why}");
+    let (store, news) = start(folder.open());
+    let (_, why, full) = failed(&news);
+    assert!(why.contains("in use by another process") && !full, "{why}");
     store.send(put(1, &["a"])).unwrap();
-    let Event::Failed { push, why } = next(&events) else {
-        panic!("nothing can be stored");
-    };
-    assert_eq!(push, PushId([1; 16]));
+    let (puts, why, _) = failed(&news);
+    assert_eq!(puts, [id(1)]);
     assert!(why.contains("in use"), "{why}");
     drop(other);
-    assert_eq!(loaded(&events), [], "after a few seconds");
+    assert_eq!(loaded(&news), (vec![], vec![]), "after a few seconds");
+    // What failed before is taken away first: nobody was told that it is there.
+    assert_eq!(
+        next(&news),
+        News::Committed {
+            puts: vec![],
+            commands: 1
+        }
+    );
     store.send(put(1, &["a"])).unwrap();
-    assert_eq!(next(&events), Event::Stored(PushId([1; 16])));
+    stored(&news, vec![id(1)]);
 }
 
 #[test]
@@ -165,16 +212,14 @@ fn a_file_of_something_else_is_not_written_to() {
     let file = folder.0.join("notify.redb");
     let junk = b"this is somebody's diary ".repeat(1000);
     std::fs::write(&file, &junk).unwrap();
-    let (_store, events) = start(folder.open());
-    let Event::Down(why) = next(&events) else {
-        panic!("it is no store");
-    };
+    let (_store, news) = start(folder.open());
+    let (_, why, _) = failed(&news);
     assert!(why.contains("notify.redb"), "{why}");
     assert!(std::fs::read(&file).unwrap() == junk, "left as it was");
     // A folder that is not there is told as such.
     let nowhere = folder.0.join("no/such/folder.redb");
-    let error = Disk::open(&nowhere).err().unwrap();
-    assert!(error.contains("No such file"), "{error}");
+    let trouble = Disk::open(&nowhere).err().unwrap();
+    assert!(trouble.why.contains("No such file"), "{}", trouble.why);
 }
 
 /// A disk in memory that forgets what was not synced, and may be full.
@@ -190,11 +235,11 @@ struct LossyState {
 }
 
 impl Lossy {
-    fn open(&self) -> Result<Disk, String> {
+    fn open(&self) -> Result<Disk, disk::Trouble> {
         let backend = self.clone();
         let database = Database::builder()
             .create_with_backend(backend)
-            .map_err(|error| error.to_string())?;
+            .expect("what was synced opens again");
         Disk::with(database)
     }
 
@@ -262,34 +307,37 @@ fn full() -> io::Error {
 fn a_full_disk_fails_pushes_and_takes_them_again_when_there_is_room() {
     let lossy = Lossy::default();
     let opened = lossy.clone();
-    let (store, events) = start(Box::new(move || opened.open()));
-    assert_eq!(loaded(&events), []);
+    let (store, news) = start(Box::new(move || opened.open()));
+    assert_eq!(loaded(&news), (vec![], vec![]));
     let size = lossy.0.lock().unwrap().now.len();
     lossy.0.lock().unwrap().room = Some(size);
-    let mut stored = 0;
     let long = "x".repeat(100_000);
+    let mut count = 0;
     let why = loop {
-        let mut large = push(9, &["a"]);
-        large.push = PushId([stored; 16]);
-        large.payload = long.as_str().into();
-        store.send(Command::Put(Box::new(large))).unwrap();
-        match next(&events) {
-            Event::Stored(_) => stored += 1,
-            Event::Failed { why, .. } => break why,
+        let large = Record {
+            payload: long.clone(),
+            ..record(9, &["a"])
+        };
+        store.send(put_as(count, large)).unwrap();
+        match next(&news) {
+            News::Committed { .. } => count += 1,
+            News::Failed { puts, why, full } => {
+                assert!(full && puts == [id(count)]);
+                break why;
+            }
             other => panic!("{other:?}"),
         }
-        assert!(stored < 200, "the disk is never full");
+        assert!(count < 200, "the disk is never full");
     };
     assert!(why.contains("full"), "{why}");
-    assert!(matches!(next(&events), Event::Down(_)));
     lossy.0.lock().unwrap().room = None;
     assert_eq!(
-        next(&events),
-        Event::Up,
+        next(&news),
+        News::Opened,
         "what was loaded is not loaded again"
     );
-    store.send(put(200, &["a"])).unwrap();
-    assert_eq!(next(&events), Event::Stored(PushId([200; 16])));
+    store.send(put(201, &["a"])).unwrap();
+    stored(&news, vec![id(201)]);
 }
 
 /// Whatever was said to be stored is there after a crash at any write, and nothing that was never put.
@@ -304,9 +352,11 @@ fn a_crash_loses_nothing_that_was_said_to_be_stored() {
                 panic!("seed {seed}: the file does not open after a crash");
             };
             let mut found = BTreeMap::new();
-            disk.load(0, 10, &mut |part| {
-                for push in part {
-                    found.insert(push.push.0[0], push.targets[0].acknowledged);
+            disk.load(0, 10, &mut |news| {
+                if let News::Loaded { pushes, .. } = news {
+                    for push in pushes {
+                        found.insert(push.id.0[0], !push.acknowledged.is_empty());
+                    }
                 }
             })
             .unwrap();
@@ -322,14 +372,10 @@ fn a_crash_loses_nothing_that_was_said_to_be_stored() {
             lossy.0.lock().unwrap().writes_left = Some(random.u32(0..60));
             loop {
                 let n = random.u8(..);
-                let client = || "a".into();
                 let batch = match sure.contains_key(&n) {
                     false => vec![put(n, &["a"])],
-                    true if random.bool() => vec![Command::Forget(PushId([n; 16]))],
-                    true => vec![Command::Acknowledged {
-                        push: PushId([n; 16]),
-                        client: client(),
-                    }],
+                    true if random.bool() => vec![Command::Forget(id(n))],
+                    true => vec![Command::Acknowledge(id(n), "a".into())],
                 };
                 // Forgetting may have happened although it was not said.
                 let forgets = matches!(batch[0], Command::Forget(_));
@@ -340,8 +386,8 @@ fn a_crash_loses_nothing_that_was_said_to_be_stored() {
                     break;
                 }
                 match &batch[0] {
-                    Command::Put(_) => drop(sure.insert(n, false)),
-                    Command::Acknowledged { .. } => drop(sure.insert(n, true)),
+                    Command::Put { .. } => drop(sure.insert(n, false)),
+                    Command::Acknowledge(..) => drop(sure.insert(n, true)),
                     _ => {}
                 }
             }
