@@ -134,13 +134,10 @@ impl Core {
                 break;
             }
             // The oldest results go first; there may be none.
-            let oldest = self
-                .ends
-                .iter()
-                .find(|(_, at)| self.pushes.get(*at).is_some_and(Push::is_done));
-            let Some(oldest) = oldest.copied() else { break };
-            self.ends.remove(&oldest);
-            self.forget(oldest.1);
+            let Some((_, oldest)) = self.results_ends.pop_first() else {
+                break;
+            };
+            self.forget(oldest);
         }
         if self.pushes.is_full() || self.pushes.targets + targets > TARGETS {
             return Err(Refusal::Full("pushes"));
@@ -216,14 +213,14 @@ impl Core {
         }
     }
 
-    fn finish(&mut self, at: u32) {
+    pub(super) fn finish(&mut self, at: u32) {
         let Some(push) = self.pushes.get(at) else {
             return;
         };
         let (id, expires) = (push.id, push.expires_ms);
         self.ends.remove(&(expires, at));
         self.pushes.finish(at, self.unix_ms);
-        self.ends
+        self.results_ends
             .insert((self.unix_ms + RESULTS_KEPT.as_millis() as u64, at));
         self.event(|core| HubEvent::Result {
             push: id,
@@ -251,14 +248,21 @@ impl Core {
             let Some((end, at)) = due else { break };
             self.ends.remove(&(end, at));
             match self.pushes.get(at).map(|push| push.phase) {
-                Some(Phase::Done(_)) => self.forget(at),
                 // Looked at again when it is stored: it is over at once then.
                 Some(Phase::Storing) => {
                     self.ends.insert((self.unix_ms + 1000, at));
                 }
                 Some(Phase::Open) => self.end_early(at, Status::Expired),
-                None => {}
+                Some(Phase::Done(_)) | None => {}
             }
+        }
+        for _ in 0..PER_TURN {
+            let due = self.results_ends.first().copied();
+            let Some((end, at)) = due.filter(|(end, _)| *end <= self.unix_ms) else {
+                break;
+            };
+            self.results_ends.remove(&(end, at));
+            self.forget(at);
         }
         for _ in 0..PER_TURN {
             let due = self
@@ -293,7 +297,8 @@ impl Core {
             Audience::All { .. } => Vec::new(),
         };
         for (target, client) in open {
-            let sent = !queue && self.attempted(at, target);
+            let in_flight = self.in_flight(at, target);
+            let sent = !queue && in_flight > 0;
             self.change(at, target, |target| {
                 target.in_flight = 0;
                 target.held = false;
@@ -303,6 +308,7 @@ impl Core {
                     .max(if sent { Status::Unknown } else { status });
             });
             if queue {
+                self.queue_unsent(&client, in_flight);
                 self.dequeue(&client, at);
                 self.pump(&client);
             }
@@ -311,13 +317,13 @@ impl Core {
         self.finish(at);
     }
 
-    fn attempted(&self, at: u32, target: u32) -> bool {
+    fn in_flight(&self, at: u32, target: u32) -> usize {
         match self.pushes.get(at).map(|push| &push.audience) {
             Some(Audience::Clients(recipients)) => {
                 let target = recipients.targets.get(target as usize);
-                target.is_some_and(|target| target.in_flight > 0)
+                target.map_or(0, |target| usize::from(target.in_flight))
             }
-            _ => false,
+            _ => 0,
         }
     }
 

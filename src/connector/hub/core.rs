@@ -49,8 +49,10 @@ pub struct Core {
     pub(super) grace_ends: HashMap<u32, Instant>,
     pub(super) held: HashMap<u32, Vec<Held>>,
     pub(super) held_count: usize,
-    /// Unix milliseconds at which a push expires, or its results are forgotten.
+    /// Unix milliseconds at which a push expires that is not done.
     pub(super) ends: BTreeSet<(u64, u32)>,
+    /// And at which the results of one are forgotten that is.
+    pub(super) results_ends: BTreeSet<(u64, u32)>,
     /// Channels that came and may be due a queued push to all.
     pub(super) arrived: VecDeque<u32>,
     pub(super) keys: HashMap<Box<str>, super::calls::Key>,
@@ -85,6 +87,7 @@ impl Core {
             held: HashMap::new(),
             held_count: 0,
             ends: BTreeSet::new(),
+            results_ends: BTreeSet::new(),
             arrived: VecDeque::new(),
             keys: HashMap::new(),
             key_ends: BTreeSet::new(),
@@ -116,7 +119,8 @@ impl Core {
 
     /// When `begin_turn` has something to do at the latest; now, while there is work left.
     pub fn next_deadline(&self) -> Option<Instant> {
-        if !self.sweeps.is_empty() || !self.arrived.is_empty() || !self.refused.is_empty() {
+        let arrived = !self.arrived.is_empty() && self.has_room();
+        if !self.sweeps.is_empty() || arrived || !self.refused.is_empty() {
             return Some(self.now);
         }
         let until =
@@ -126,6 +130,7 @@ impl Core {
             self.gateways.next_deadline(),
             self.graces.front().map(|(at, _)| *at),
             self.ends.first().map(|(at, _)| until(*at)),
+            self.results_ends.first().map(|(at, _)| until(*at)),
             self.queues.next_retry(),
             key,
         ];

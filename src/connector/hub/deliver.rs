@@ -70,7 +70,8 @@ impl Core {
         };
         let queued = entry.queue;
         let known = target_of(entry, target);
-        let repeat = known.is_some_and(|known| known.maybe || known.in_flight > 0);
+        // One to all may have come to the client where it was before.
+        let repeat = known.is_none_or(|known| known.maybe || known.in_flight > 0);
         let mut attempts = 0;
         for channel in channels {
             attempts += usize::from(self.notify(push, target, channel, repeat, batch));
@@ -82,7 +83,7 @@ impl Core {
             target.in_flight = target.in_flight.saturating_add(attempts as u8);
             target.held = false;
         });
-        if queued {
+        if queued && target != OF_ALL {
             let client = self.presence.id(client);
             self.queue_sent(&client, attempts);
         }
@@ -180,7 +181,7 @@ impl Core {
         let gateways: Vec<u16> = self.gateways.all().collect();
         for gateway in gateways {
             match self.gateways.link_to(gateway) {
-                Some(link) => self.notify_all(push, link),
+                Some(link) => self.notify_all(push, link, false),
                 None => {
                     let id = self.pushes.get(push).map(|push| push.id);
                     if let (Some(gateway), Some(id)) = (self.gateways.get_mut(gateway), id)
@@ -192,13 +193,17 @@ impl Core {
                 }
             }
         }
+        if self.pushes.get(push).is_none_or(|push| push.queue) {
+            // Whoever opens a channel gets it.
+            return;
+        }
         let polls: Vec<u32> = self.grace_ends.keys().copied().collect();
         for client in polls {
             self.hold(push, OF_ALL, client);
         }
     }
 
-    fn notify_all(&mut self, push: u32, link: LinkId) {
+    fn notify_all(&mut self, push: u32, link: LinkId, repeat: bool) {
         let Some(entry) = self.pushes.get_mut(push) else {
             return;
         };
@@ -206,7 +211,7 @@ impl Core {
         let message = ToShard::Notify {
             link,
             push: entry.id,
-            repeat: false,
+            repeat,
             payload: entry.payload.clone(),
             targets: Targets::All,
         };
@@ -293,7 +298,8 @@ impl Core {
                 .get(push)
                 .is_some_and(|push| push.phase == Phase::Open)
             {
-                self.notify_all(push, link);
+                // A client may have had it elsewhere and come here since.
+                self.notify_all(push, link, true);
             }
         }
     }
@@ -385,6 +391,9 @@ impl Core {
             let went = status == Status::Sent;
             let later = matches!(status, Status::Dropped | Status::Unknown);
             self.queue_heard(&client, push, went, later);
+            if status == Status::Gone && self.drop_gone(attempt, &client) {
+                self.pump(&client);
+            }
         } else if status == Status::Gone && self.try_elsewhere(push, attempt, &client) {
             return;
         } else {
@@ -405,17 +414,7 @@ impl Core {
         let (true, true, Some(client)) = (open, idle, self.presence.find(id)) else {
             return false;
         };
-        let is_other = |key: ChannelKey| key != attempt.key;
-        let other = self
-            .presence
-            .channels_of(client)
-            .any(|(_, channel)| is_other(channel.key()));
-        if other {
-            // What it was tried on and is still listed here says that it is gone once more.
-            let gone = self.gateways.of_link(attempt.link);
-            if let Some(at) = gone.and_then(|gateway| self.find_channel(gateway, attempt.key)) {
-                self.channel_gone(at, "lost", false);
-            }
+        if self.drop_gone(attempt, id) {
             let mut batch = Batch::default();
             let sent = self.deliver(push, attempt.target, client, &mut batch);
             self.send_batch(push, batch);
@@ -426,6 +425,24 @@ impl Core {
             self.hold(push, attempt.target, client);
         }
         expected
+    }
+
+    /// A channel that its gateway knows no more is dropped here too, if the client has another one. Its only one stays
+    /// until the gateway tells why it went: a long poll that was answered leaves a grace. True: there is another one.
+    fn drop_gone(&mut self, attempt: Attempt, id: &str) -> bool {
+        let gateway = self.gateways.of_link(attempt.link);
+        let gone = gateway.and_then(|gateway| self.find_channel(gateway, attempt.key));
+        let Some(client) = self.presence.find(id) else {
+            return false;
+        };
+        let other = self
+            .presence
+            .channels_of(client)
+            .any(|(at, _)| Some(at) != gone);
+        if let Some(gone) = gone.filter(|_| other) {
+            self.channel_gone(gone, "lost", false);
+        }
+        other
     }
 
     /// OUTCOME of a push to all.

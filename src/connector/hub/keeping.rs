@@ -5,7 +5,7 @@ use super::core::Core;
 use super::push::{Audience, Phase, Push, Recipients, Status, Tally};
 use super::store::{Condition, Loaded, News};
 use crate::wire::relay::PushId;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 impl Core {
@@ -27,6 +27,11 @@ impl Core {
             News::Failed { puts, why, full } => {
                 self.stats.store_failures += 1;
                 self.condition = Condition::failed(why.clone(), full);
+                // The next one with such a key is a new push.
+                let refused: HashSet<PushId> = puts.iter().copied().collect();
+                self.keys.retain(|_, key| !refused.contains(&key.push));
+                let keys = &self.keys;
+                self.key_ends.retain(|(_, key)| keys.contains_key(key));
                 for push in puts {
                     self.not_stored(push, &why, full);
                 }
@@ -55,9 +60,10 @@ impl Core {
         let Some(call) = self.storing.remove(&at) else {
             return;
         };
-        // The next one with its key is a new push.
-        self.keys.retain(|_, key| key.push != id);
-        self.pushes.remove(at);
+        if let Some(push) = self.pushes.remove(at) {
+            // Its place may be another's next.
+            self.ends.remove(&(push.expires_ms, at));
+        }
         let why = why.to_owned();
         let refusal = Refusal::Store { why, full };
         self.answers.push_back((call, Answer::Refused(refusal)));
@@ -134,7 +140,16 @@ impl Core {
                 .filter(|(_, (_, target))| entry.is_open(target))
                 .map(|(target, (id, _))| (target as u32, id.to_owned()))
                 .collect(),
-            Audience::All { .. } => Vec::new(),
+            Audience::All { .. } if entry.cancelled => return self.finish(at),
+            // Who is there may have it, or not.
+            Audience::All { .. } => {
+                let mut from = 0;
+                while let Some((channel, _)) = self.presence.next_channel(from) {
+                    self.arrived.push_back(channel);
+                    from = channel + 1;
+                }
+                return;
+            }
         };
         for (target, client) in waiting {
             self.enqueue(&client, at, target);

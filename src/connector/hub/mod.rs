@@ -37,3 +37,6 @@ pub mod slab;
 pub mod stats;
 pub mod store;
 pub mod thread;
+
+#[cfg(test)]
+mod tests;

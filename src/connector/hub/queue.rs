@@ -98,6 +98,13 @@ impl Core {
         }
     }
 
+    /// Attempts whose outcome nobody waits for any more.
+    pub(super) fn queue_unsent(&mut self, client: &str, attempts: usize) {
+        if let Some(queue) = self.queues.by_client.get_mut(client) {
+            queue.in_flight = queue.in_flight.saturating_sub(attempts);
+        }
+    }
+
     /// An attempt of a queued push has its outcome. One that did not go is tried again: `later`, or else when the client
     /// has another channel.
     pub(super) fn queue_heard(&mut self, client: &str, push: u32, went: bool, later: bool) {
