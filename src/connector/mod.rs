@@ -31,6 +31,8 @@ pub mod reload;
 pub mod resolve;
 pub mod server;
 pub mod shard;
+pub mod shared;
+pub mod shared_life;
 pub mod upstream;
 pub mod upstream_life;
 pub mod upstream_tls;

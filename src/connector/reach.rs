@@ -25,6 +25,7 @@ use super::context::{Context, Owner};
 use super::exchange::{Exchange, Refusal};
 use super::plan::Endpoint;
 use super::resolve::{self, Asker};
+use super::shared;
 use super::upstream::{self, Phase, State, Upstream};
 
 /// Addresses of one name that are tried; the resolver's order is kept.
@@ -69,24 +70,49 @@ fn pick(
     soonest.map(|(_, place)| place)
 }
 
+/// What kind of connection is looked for.
+#[derive(Clone, Copy)]
+pub struct Find {
+    pub route: usize,
+    /// It may ride a connection that has long been idle.
+    pub repeatable: bool,
+    /// The request stands written as HTTP/1.1.
+    pub own_only: bool,
+}
+
+/// Where a request goes.
+pub enum Place {
+    /// A connection of its own: HTTP/1.1.
+    Own(usize),
+    /// A connection to this endpoint that it shares: HTTP/2, as far as is known.
+    Shared(u32),
+}
+
 /// A connection for a request, pooled or on its way. `refusal` is what is said when no endpoint is left to try; one
 /// that is refused here for want of room takes its place.
 pub fn connection<R: Verbs>(
-    route: usize,
+    find: Find,
     tried: &mut u64,
-    repeatable: bool,
     mut refusal: Refusal,
     upstreams: &mut Slab<Upstream>,
     cx: &mut Context,
     ring: &mut R,
-) -> Result<usize, Refusal> {
+) -> Result<Place, Refusal> {
+    let Find {
+        route,
+        repeatable,
+        own_only,
+    } = find;
     while let Some(endpoint) = choose(route, tried, cx) {
+        if !own_only && shared::is_shared(endpoint, cx) {
+            return Ok(Place::Shared(endpoint));
+        }
         if let Some(key) = cx.pools[endpoint as usize].take(repeatable, cx.now) {
             cx.stats.upstream_reused += 1;
-            return Ok(key);
+            return Ok(Place::Own(key));
         }
-        match dial(endpoint, route, upstreams, cx, ring) {
-            Ok(key) => return Ok(key),
+        match dial(endpoint, route, false, upstreams, cx, ring) {
+            Ok(key) => return Ok(Place::Own(key)),
             Err(full) => refusal = full,
         }
     }
@@ -107,10 +133,12 @@ pub fn engage(state: &mut State, key: usize, route: usize, cx: &Context) {
     }
 }
 
-/// A new connection to an endpoint. It is refused only for what this connector lacks: the upstream saw nothing.
-fn dial<R: Verbs>(
+/// A new connection to an endpoint, which `offers` HTTP/2 or does not. It is refused only for what this connector lacks:
+/// the upstream saw nothing.
+pub fn dial<R: Verbs>(
     endpoint: u32,
     route: usize,
+    offers: bool,
     upstreams: &mut Slab<Upstream>,
     cx: &mut Context,
     ring: &mut R,
@@ -130,9 +158,11 @@ fn dial<R: Verbs>(
     let connect_timeout = plan.routes[route].connect_timeout;
     let upstream = upstreams.vacant_entry().insert(Upstream {
         http: http1::Client::new(plan.http),
+        shared: None,
         tls: None,
         state: State::new(key, stamp, endpoint, connect_timeout, cx.now),
     });
+    upstream.state.offers = offers;
     let Address { host, port, .. } = &plan.endpoints[endpoint as usize].address;
     let missing = match resolve::literal(host, *port) {
         Some(found) => {
@@ -197,6 +227,7 @@ pub fn take_out<R: Verbs>(
     let pool = &mut cx.pools[upstream.state.endpoint as usize];
     pool.open -= 1;
     pool.forget(key);
+    pool.sharing.forget(key);
     if !abort {
         upstream::farewell(&mut upstream, cx, ring);
     }
@@ -241,7 +272,7 @@ pub fn repeat<R: Verbs>(
     exchange.1.seen = true;
     let again = if dead.state.reused {
         let (endpoint, route) = (dead.state.endpoint, exchange.1.route);
-        dial(endpoint, route, upstreams, cx, ring).ok()
+        dial(endpoint, route, false, upstreams, cx, ring).ok()
     } else {
         exchange.1.repeated = true;
         None
@@ -275,12 +306,19 @@ fn next_connection<R: Verbs>(
     if timeout.is_some_and(|timeout| spent >= timeout) {
         return Err(refusal);
     }
-    let (route, repeatable) = (exchange.route, exchange.repeatable);
+    let find = Find {
+        route: exchange.route,
+        repeatable: exchange.repeatable,
+        own_only: true,
+    };
     let seen = exchange.seen.then(|| refusal.clone());
     let tried = &mut exchange.tried;
-    let found = connection(route, tried, repeatable, refusal, upstreams, cx, ring);
-    // RESET(refused) promises that no upstream saw the request: of one that went out before, its failure is told.
-    found.map_err(|why| seen.unwrap_or(why))
+    match connection(find, tried, refusal.clone(), upstreams, cx, ring) {
+        Ok(Place::Own(key)) => Ok(key),
+        Ok(Place::Shared(_)) => Err(refusal),
+        // RESET(refused) promises that no upstream saw the request: of one that went out before, its failure is told.
+        Err(why) => Err(seen.unwrap_or(why)),
+    }
 }
 
 /// Gives the request of a dead connection to another one. `bytes`: what is to be sent of it.
@@ -337,6 +375,7 @@ fn readdress(bytes: &mut Vec<u8>, from: &Endpoint, to: &Endpoint, own_host: bool
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::config::H2;
 
     fn endpoint(authority: &str, base: &str) -> Endpoint {
         Endpoint {
@@ -348,6 +387,7 @@ mod tests {
             },
             authority: authority.into(),
             tls: None,
+            h2: H2::Never,
             sources: Vec::new(),
         }
     }

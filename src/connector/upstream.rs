@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::context::Context;
 use super::plan::FRESH;
+use super::shared::{Shared, Sharing};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -18,10 +19,14 @@ pub enum Phase {
     Handshake,
     Busy,
     Idle,
+    /// Over HTTP/2: see [`Shared`].
+    Shared,
 }
 
 pub struct Upstream {
     pub http: http1::Client,
+    /// It carries many exchanges, over HTTP/2; `http` is of no use then.
+    pub shared: Option<Box<Shared>>,
     /// From the TCP connection on, if the endpoint is https.
     pub tls: Option<Box<tls::Connection>>,
     pub state: State,
@@ -39,6 +44,8 @@ pub struct State {
     /// How its TLS records are laid out, once that is agreed on.
     pub layout: Option<Layout>,
     pub exchange: Option<usize>,
+    /// It asks for HTTP/2, and has no exchange before it knows.
+    pub offers: bool,
     /// Carried a request before this one: its end without an answer may be a stale connection.
     pub reused: bool,
     /// Something of the answer came.
@@ -69,6 +76,7 @@ pub struct Pool {
     idle: Vec<(usize, Instant)>,
     /// All of them.
     pub open: usize,
+    pub sharing: Sharing,
 }
 
 impl Pool {
@@ -115,6 +123,7 @@ impl State {
             out: None,
             layout: None,
             exchange: None,
+            offers: false,
             reused: false,
             answered: false,
             replay: Vec::new(),
@@ -151,6 +160,8 @@ impl State {
             // The ring itself ends a connection that does not come about.
             Phase::Connecting if self.socket.is_some() => None,
             Phase::Connecting | Phase::Handshake => Some(self.since + self.connect_timeout),
+            // Its streams' own.
+            Phase::Shared => None,
             Phase::Idle => Some(self.progress + pool_idle),
             Phase::Busy if self.paused => None,
             Phase::Busy if !self.answered => self.timeout.map(|timeout| self.progress + timeout),

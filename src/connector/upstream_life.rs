@@ -84,8 +84,21 @@ impl Connector {
             None => {
                 state.phase = Phase::Busy;
                 self.cx.endpoint_connected(state.endpoint);
+                state.read(Receive::Large, ring);
+                self.cx.mark_upstream(state);
+                if state.offers {
+                    self.agreed(ring, key, true);
+                }
+                return;
             }
-            Some(setting) => match tls::Connection::client(&setting.config, setting.name.clone()) {
+            Some(setting) => match tls::Connection::client(
+                if state.offers {
+                    &setting.offering
+                } else {
+                    &setting.config
+                },
+                setting.name.clone(),
+            ) {
                 Ok(connection) => {
                     upstream.tls = Some(Box::new(connection));
                     state.phase = Phase::Handshake;
@@ -114,7 +127,16 @@ impl Connector {
             cx,
             ..
         } = self;
-        let Upstream { http, state, .. } = upstream;
+        let Upstream {
+            http,
+            state,
+            shared,
+            ..
+        } = upstream;
+        if let Some(shared) = shared {
+            shared.http.handle_input(&buf, cx.now);
+            return cx.mark_upstream(state);
+        }
         let heard = match state.exchange.and_then(|key| exchanges.get_mut(key)) {
             Some(exchange) => exchange::received(http, state, &buf, exchange, links, cx, ring),
             None => Outcome::Unasked,
@@ -226,6 +248,9 @@ impl Connector {
         orderly: bool,
         what: &str,
     ) {
+        if self.is_shared(key) {
+            return self.shared_over(ring, key, what);
+        }
         let Connector {
             links,
             upstreams,
@@ -309,7 +334,13 @@ impl Connector {
     }
 
     /// The endpoint cannot be reached: its health, and its request, which nobody saw.
-    fn dial_failed<R: Verbs>(&mut self, ring: &mut R, key: usize, code: ResetCode, why: &str) {
+    pub(super) fn dial_failed<R: Verbs>(
+        &mut self,
+        ring: &mut R,
+        key: usize,
+        code: ResetCode,
+        why: &str,
+    ) {
         let Some(upstream) = self.upstreams.get(key) else {
             return;
         };
@@ -330,6 +361,9 @@ impl Connector {
         let Some(dead) = reach::take_out(key, upstreams, cx, ring, false) else {
             return;
         };
+        if dead.state.offers {
+            return self.none_to_share(ring, dead.state.endpoint, &refusal);
+        }
         let Some((exchange_key, exchange)) = dead
             .state
             .exchange
@@ -344,6 +378,9 @@ impl Connector {
     }
 
     pub(super) fn flush_upstream<R: Verbs>(&mut self, ring: &mut R, key: usize) {
+        if self.is_shared(key) {
+            return self.flush_shared(ring, key);
+        }
         let Connector { upstreams, cx, .. } = self;
         let Some(upstream) = upstreams.get_mut(key) else {
             return;
@@ -376,6 +413,9 @@ impl Connector {
             return;
         }
         state.armed = None;
+        if upstream.shared.is_some() {
+            return self.shared_due(ring, key);
+        }
         let idle = Duration::from_secs(cx.plan.pool.idle_seconds);
         match state.deadline(idle) {
             Some(at) if at <= cx.now => {}
@@ -396,6 +436,8 @@ impl Connector {
                 cx.stats.upstream_timeouts += 1;
                 return self.attempt_failed(ring, key, timeout, "no TLS handshake in time");
             }
+            // Handled above.
+            Phase::Shared => return,
             Phase::Busy if state.answered => {
                 (ResetCode::UpstreamBroken, "its answer stopped coming")
             }

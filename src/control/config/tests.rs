@@ -678,11 +678,6 @@ fn what_has_no_effect_is_warned_of_and_taken() {
             "expired 2 days ago",
         ),
         (
-            "strip_prefix = true",
-            "h2 = \"always\"",
-            "`h2 = \"always\"` has no effect",
-        ),
-        (
             "[[gateway]]",
             "[notify]\nlisten = \"127.0.0.1:9500\"\nstore = \"x\"\nchannels_per_client = 1\n[[gateway]]",
             "[notify] has no effect",

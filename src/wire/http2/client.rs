@@ -164,6 +164,7 @@ impl<T: Copy> Client<T> {
         if self.room() == 0 || !matches!(ready, Poll::Ready(Ok(()))) {
             return Err(Failed {
                 refused: true,
+                wants_http1: false,
                 why: "the connection takes no more requests".into(),
             });
         }
@@ -173,6 +174,7 @@ impl<T: Copy> Client<T> {
             .send_request(encoded, sent)
             .map_err(|error| Failed {
                 refused: true,
+                wants_http1: false,
                 why: error.to_string(),
             })?;
         let key = self.streams.insert(Stream {
@@ -400,6 +402,7 @@ impl<T: Copy> Client<T> {
         match look {
             (Look::Nothing, _) if self.state == State::Over => Look::Last(Event::Failed(Failed {
                 refused: false,
+                wants_http1: false,
                 why: self.why.clone(),
             })),
             (look, None) => look,
@@ -469,6 +472,7 @@ impl<T: Copy> Client<T> {
 fn failed(why: &str) -> Failed {
     Failed {
         refused: false,
+        wants_http1: false,
         why: why.to_owned(),
     }
 }
@@ -476,10 +480,12 @@ fn failed(why: &str) -> Failed {
 /// What is said of a stream's error. h2 fails the streams above a GOAWAY's last one with that GOAWAY, and those below it
 /// only with the connection's end.
 fn of_error(error: &h2::Error) -> Failed {
-    let unseen =
-        error.is_go_away() || error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
+    let reset = error.reason().filter(|_| error.is_reset());
+    let wants_http1 = error.is_remote() && reset == Some(Reason::HTTP_1_1_REQUIRED);
+    let unseen = error.is_go_away() || reset == Some(Reason::REFUSED_STREAM);
     Failed {
-        refused: error.is_remote() && unseen,
+        refused: error.is_remote() && unseen || wants_http1,
+        wants_http1,
         why: error.to_string(),
     }
 }

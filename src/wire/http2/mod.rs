@@ -112,5 +112,15 @@ pub enum Event {
 pub struct Failed {
     /// The peer did not look at the request: it may be repeated, whatever it is.
     pub refused: bool,
+    /// The peer wants such requests over HTTP/1.1.
+    pub wants_http1: bool,
     pub why: String,
+}
+
+/// The usual words for a status: HTTP/2 sends none.
+pub fn reason(status: u16) -> &'static str {
+    http::StatusCode::from_u16(status)
+        .ok()
+        .and_then(|status| status.canonical_reason())
+        .unwrap_or_default()
 }
