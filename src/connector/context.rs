@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::dial::Target;
 use super::health::Health;
 use super::plan::Plan;
+use super::ports::Ports;
 use super::reload::Verdict;
 use super::resolve::Resolver;
 use super::upstream::Pool;
@@ -54,6 +55,7 @@ pub struct Context {
     pub health: Vec<Health>,
     /// Per route: the endpoint to try next.
     pub next_endpoint: Vec<usize>,
+    pub ports: Ports,
     pub wheel: Wheel,
     pub dirty_links: Vec<usize>,
     pub dirty_upstreams: Vec<usize>,
@@ -86,6 +88,7 @@ impl Context {
             pools: plan.endpoints.iter().map(|_| Pool::default()).collect(),
             health: plan.endpoints.iter().map(|_| Health::default()).collect(),
             next_endpoint: vec![0; plan.routes.len()],
+            ports: Ports::new(plan.shards),
             wheel: Wheel::new(now, Duration::from_millis(16)),
             dirty_links: Vec::new(),
             dirty_upstreams: Vec::new(),

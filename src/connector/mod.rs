@@ -26,6 +26,7 @@ pub mod link;
 pub mod link_life;
 pub mod lists;
 pub mod plan;
+pub mod ports;
 pub mod reach;
 pub mod reload;
 pub mod resolve;

@@ -19,6 +19,7 @@ use crate::wire::http1;
 use crate::wire::record::Outgoing;
 use crate::wire::relay::ResetCode;
 use slab::Slab;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use super::context::{Context, Owner};
@@ -183,36 +184,51 @@ pub fn dial<R: Verbs>(
     }
 }
 
-/// Tries the next address. False when none is left.
+/// Tries the next source address with this address, or the next address. False when none is left.
 pub fn connect<R: Verbs>(upstream: &mut Upstream, cx: &mut Context, ring: &mut R) -> bool {
     upstream.tls = None;
     let state = &mut upstream.state;
     state.phase = Phase::Connecting;
     let plan = cx.plan.clone();
     let sources = &plan.endpoints[state.endpoint as usize].sources;
-    while let Some(address) = (!state.addresses.is_empty()).then(|| state.addresses.remove(0)) {
-        let mut fitting = sources
-            .iter()
-            .filter(|source| source.is_ipv4() == address.is_ipv4());
-        let source = match fitting.clone().count() {
-            0 => None,
-            count => fitting.nth(cx.random.usize(0..count)).copied(),
+    loop {
+        if state.sources_left == 0 {
+            if state.addresses.is_empty() {
+                return false;
+            }
+            let next = state.addresses.remove(0);
+            state.address = Some(next);
+            state.sources_left = fitting(sources, next).count().max(1);
+        }
+        let Some(address) = state.address else {
+            return false;
         };
+        state.sources_left -= 1;
+        let source = cx.ports.turn(fitting(sources, address));
         let options = ConnectOptions {
             timeout: Some(state.connect_timeout),
             user_timeout: None,
             source,
         };
         cx.stats.upstream_connects += 1;
-        if let Ok(socket) = ring.connect(address, &options) {
-            cx.own(socket, Owner::Upstream(state.key));
-            state.socket = Some(socket);
-            state.reading = crate::ring::Receive::Paused;
-            state.since = cx.now;
-            return true;
+        match ring.connect(address, &options) {
+            Ok(socket) => {
+                cx.own(socket, Owner::Upstream(state.key));
+                state.socket = Some(socket);
+                state.held = Some(cx.ports.take(source, address));
+                state.reading = crate::ring::Receive::Paused;
+                state.since = cx.now;
+                return true;
+            }
+            Err(error) => tracing::debug!(%address, ?source, %error, "no socket"),
         }
     }
-    false
+}
+
+/// Source addresses of an address' family.
+fn fitting(sources: &[IpAddr], address: SocketAddr) -> impl Iterator<Item = IpAddr> + Clone {
+    let fits = move |source: &&IpAddr| source.is_ipv4() == address.is_ipv4();
+    sources.iter().filter(fits).copied()
 }
 
 /// Takes a connection out of the world: with a reset, or in order once its last bytes are out.
@@ -231,6 +247,7 @@ pub fn take_out<R: Verbs>(
     if !abort {
         upstream::farewell(&mut upstream, cx, ring);
     }
+    cx.ports.give_back(upstream.state.held.take());
     if let Some(socket) = upstream.state.socket.take() {
         cx.own(socket, Owner::Nobody);
         if abort {

@@ -309,6 +309,7 @@ impl Connector {
         shared.http.handle_end(why);
         let endpoint = state.endpoint;
         upstream::farewell(upstream, cx, ring);
+        cx.ports.give_back(upstream.state.held.take());
         if let Some(socket) = upstream.state.socket.take() {
             cx.own(socket, Owner::Nobody);
             ring.close(socket);

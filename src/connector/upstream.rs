@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::context::Context;
 use super::plan::FRESH;
+use super::ports::Pair;
 use super::shared::{Shared, Sharing};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +55,12 @@ pub struct State {
     pub replay: Vec<u8>,
     /// Addresses still to try.
     pub addresses: Vec<SocketAddr>,
+    /// The one that is tried or that it is connected to.
+    pub address: Option<SocketAddr>,
+    /// Source addresses that were not tried with it.
+    pub sources_left: usize,
+    /// Whose port it holds.
+    pub held: Option<Pair>,
     pub progress: Instant,
     /// When this lookup, this address' connection or this handshake began.
     pub since: Instant,
@@ -128,6 +135,9 @@ impl State {
             answered: false,
             replay: Vec::new(),
             addresses: Vec::new(),
+            address: None,
+            sources_left: 0,
+            held: None,
             progress: now,
             since: now,
             paused: false,

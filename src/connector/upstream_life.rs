@@ -3,11 +3,13 @@
 use crate::ring::{Receive, RecvBuf, Verbs};
 use crate::wire::relay::ResetCode;
 use crate::wire::tls;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::context::Owner;
 use super::exchange::{self, Outcome};
+use super::ports;
 use super::reach;
 use super::shard::Connector;
 use super::upstream::{self, Phase, Upstream};
@@ -218,11 +220,10 @@ impl Connector {
             (None, _) => "it closed the connection".into(),
         };
         if upstream.state.is_dialling() {
-            let timed_out = error.is_some_and(|e| e.kind() == std::io::ErrorKind::TimedOut);
-            let code = if timed_out {
-                ResetCode::UpstreamTimeout
-            } else {
-                ResetCode::UpstreamRefused
+            let code = match error.map(|error| error.kind()) {
+                Some(ErrorKind::AddrNotAvailable) => ResetCode::PortsExhausted,
+                Some(ErrorKind::TimedOut) => ResetCode::UpstreamTimeout,
+                _ => ResetCode::UpstreamRefused,
             };
             return self.attempt_failed(ring, key, code, &what);
         }
@@ -320,6 +321,12 @@ impl Connector {
         let Some(upstream) = upstreams.get_mut(key) else {
             return;
         };
+        // The next source address has ports of its own; what else failed, fails from there too.
+        let exhausted = code == ResetCode::PortsExhausted;
+        if !exhausted {
+            upstream.state.sources_left = 0;
+        }
+        cx.ports.give_back(upstream.state.held.take());
         if upstream.state.phase == Phase::Handshake {
             cx.stats.upstream_handshakes_failed += 1;
             upstream::farewell(upstream, cx, ring);
@@ -328,9 +335,30 @@ impl Connector {
             cx.own(socket, Owner::Nobody);
             ring.close(socket);
         }
-        if !reach::connect(upstream, cx, ring) {
-            self.dial_failed(ring, key, code, why);
+        if reach::connect(upstream, cx, ring) {
+            return;
         }
+        if exhausted {
+            // The upstream is as well as before.
+            return self.ports_exhausted(ring, key);
+        }
+        self.dial_failed(ring, key, code, why);
+    }
+
+    fn ports_exhausted<R: Verbs>(&mut self, ring: &mut R, key: usize) {
+        let Connector { upstreams, cx, .. } = self;
+        let Some(upstream) = upstreams.get(key) else {
+            return;
+        };
+        let endpoint = &cx.plan.endpoints[upstream.state.endpoint as usize];
+        let text = format!(
+            "no local port is left towards upstream {endpoint}: {}",
+            ports::REMEDY
+        );
+        if let Some(address) = upstream.state.address {
+            cx.ports.exhausted(address);
+        }
+        self.move_on(ring, key, (ResetCode::PortsExhausted, text));
     }
 
     /// The endpoint cannot be reached: its health, and its request, which nobody saw.
