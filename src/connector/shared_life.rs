@@ -32,7 +32,8 @@ impl Connector {
             .is_some_and(|upstream| upstream.shared.is_some())
     }
 
-    /// A connection that offered HTTP/2 stands, and this was the server's choice. Requests that waited are sent.
+    /// A connection that offered HTTP/2 stands, and this was the server's choice. It counts as being dialled until its
+    /// SETTINGS are there.
     pub(super) fn agreed<R: Verbs>(&mut self, ring: &mut R, key: usize, h2: bool) {
         let Connector { upstreams, cx, .. } = self;
         let Some(upstream) = upstreams.get_mut(key) else {
@@ -45,20 +46,16 @@ impl Connector {
         let Ok(http) = http2::Client::new(cx.now) else {
             return self.dial_failed(ring, key, ResetCode::Internal, "HTTP/2 cannot be begun");
         };
-        let sharing = &mut cx.pools[endpoint as usize].sharing;
-        sharing.dialling.take_if(|dialling| *dialling == key);
-        sharing.http1_until = None;
-        upstream.state.offers = false;
+        cx.pools[endpoint as usize].sharing.http1_until = None;
         upstream.state.phase = Phase::Shared;
         upstream.shared = Some(Box::new(Shared {
             http,
-            listed: true,
-            due: None,
+            listed: false,
+            // For SETTINGS: before them it is not known how many streams it takes.
+            due: Some(cx.now + upstream.state.connect_timeout),
             answered: false,
         }));
-        sharing.free.push(key);
         cx.mark_upstream(&mut upstream.state);
-        self.serve_waiting(ring, endpoint);
     }
 
     fn agreed_on_http1<R: Verbs>(&mut self, ring: &mut R, key: usize, endpoint: u32) {
@@ -301,6 +298,10 @@ impl Connector {
         else {
             return;
         };
+        if state.offers {
+            let why = format!("no HTTP/2 with it: {why}");
+            return self.dial_failed(ring, conn, ResetCode::UpstreamRefused, &why);
+        }
         if shared.http.streams() == 0 {
             cx.stats.upstream_idle_closed += 1;
         } else if !shared.answered && shared.http.state() != State::Leaving {
@@ -362,6 +363,11 @@ impl Connector {
         let endpoint = state.endpoint;
         match shared.http.state() {
             State::Open => {
+                if state.offers && shared.http.room() > 0 {
+                    state.offers = false;
+                    let sharing = &mut cx.pools[endpoint as usize].sharing;
+                    sharing.dialling.take_if(|dialling| *dialling == conn);
+                }
                 shared::list(conn, endpoint, shared, cx);
                 let idle = Duration::from_secs(cx.plan.pool.idle_seconds);
                 let unused = (shared.http.streams() == 0).then_some(state.progress + idle);
@@ -380,6 +386,9 @@ impl Connector {
             State::Over if state.socket.is_some() => {
                 let why = shared.http.why().to_owned();
                 self.shared_over(ring, conn, &why);
+            }
+            State::Leaving if state.offers => {
+                self.shared_over(ring, conn, "it says GOAWAY at once")
             }
             State::Leaving | State::Over if shared.http.streams() == 0 => {
                 reach::take_out(conn, upstreams, cx, ring, false);
@@ -406,6 +415,13 @@ impl Connector {
             return;
         };
         cx.mark_upstream(state);
+        if state.offers {
+            match shared.due {
+                Some(due) if due <= cx.now => self.shared_over(ring, conn, "no SETTINGS in time"),
+                _ => {}
+            }
+            return;
+        }
         shared.http.handle_timeout(cx.now);
         let idle = Duration::from_secs(plan.pool.idle_seconds);
         if shared.http.streams() == 0 && state.progress + idle <= cx.now {

@@ -1,11 +1,12 @@
 //! Upstreams over HTTP/2: a Node server that holds, refuses and leaves as its path says, and nginx.
 
-use crate::harness::lab::{Folder, pki};
+use crate::harness::lab::{self, Folder, pki, tidegate};
 use crate::harness::nginx::{Nginx, https};
 use crate::harness::process::Process;
-use crate::harness::{Curl, Lab, Tls, http, ports, until};
+use crate::harness::{Curl, Lab, Tls, http, ports, tls, until};
 use serde_json::Value;
 use std::fs;
+use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
 
@@ -302,4 +303,150 @@ fn a_server_that_speaks_http1_only_is_found_out_and_served_as_before() {
     }
     let refused = Curl::new(&lab, "/always/files/hello").answer();
     refused.assert_problem(502, "upstream_refused");
+}
+
+/// Connections to a port of this host that stand, by the kernel's own table.
+fn sockets_to(port: u16) -> usize {
+    let table = fs::read_to_string("/proc/net/tcp").expect("the kernel's table");
+    let remote = format!(":{port:04X}");
+    let lines = table.lines().map(|line| line.split_ascii_whitespace());
+    lines
+        .filter(|line| {
+            let mut fields = line.clone().skip(2);
+            fields.next().is_some_and(|to| to.ends_with(&remote)) && fields.next() == Some("01")
+        })
+        .count()
+}
+
+/// What BGB does: each client waits on a request that its upstream holds.
+#[test]
+fn ten_thousand_held_requests_cost_a_hundred_sockets() {
+    const HELD: u64 = 10_000;
+    let server = Server::start(128);
+    let lab = Lab::plan()
+        .alone()
+        .shards(1, 1)
+        .limits("connections = 15000\nconnections_per_address = 15000")
+        .route("/h2/", &server.route("timeout = \"0\"\n"))
+        .start();
+    let report = lab.dir().join("load.json");
+    let mut load = tidegate();
+    load.args(["load", "requests", "--url", &lab.url("/h2/hold"), "--ca"])
+        .arg(lab.file("ca.pem"))
+        .args(["--connections", &HELD.to_string(), "-n", &HELD.to_string()])
+        .args([
+            "--warm-up",
+            "0s",
+            "--duration",
+            "300s",
+            "--timeout",
+            "300s",
+            "--json",
+        ])
+        .arg(&report);
+    let mut load = Process::start("load", lab.dir(), &mut load);
+    until("all are held", Duration::from_secs(120), || {
+        assert!(load.ended().is_none(), "the load ended:\n{}", load.log());
+        (server.count("held") >= HELD).then_some(())
+    });
+    let sockets = sockets_to(server.tls);
+    let connector = lab.connector.as_ref().expect("it runs").peak_rss_kib();
+    println!("{HELD} held on {sockets} upstream sockets; connector {connector} KiB at most");
+    assert!(sockets <= 100, "{sockets} sockets");
+    assert_eq!(server.count("held"), HELD);
+    server.saw("/open");
+    let ended = load.wait_exit(Duration::from_secs(60));
+    assert!(ended.success(), "{}", load.log());
+    assert!(server.saw("/")["resets"].as_array().unwrap().is_empty());
+    assert!(sockets_to(server.tls) <= 100);
+}
+
+/// In a network namespace of its own, whose range of ports is tiny: this test calls itself there.
+#[test]
+fn ports_that_run_out_are_told_before_and_sources_multiply_them() {
+    const MARK: &str = "TIDEGATE_E2E_FEW_PORTS";
+    const NAME: &str = "upstream_h2::ports_that_run_out_are_told_before_and_sources_multiply_them";
+    if std::env::var_os(MARK).is_some() {
+        return few_ports();
+    }
+    let can = Command::new("unshare").args(["-n", "true"]).status();
+    if !can.is_ok_and(|status| status.success()) {
+        return println!("skipped: no network namespace may be made here");
+    }
+    let script = "ip link set lo up && echo 61000 61023 > /proc/sys/net/ipv4/ip_local_port_range && exec \"$@\"";
+    let inner = Command::new("unshare")
+        .args(["-n", "sh", "-c", script, "sh"])
+        .arg(std::env::current_exe().expect("this test"))
+        .args(["--exact", NAME, "--nocapture"])
+        .env(MARK, "1")
+        .output()
+        .expect("unshare");
+    let text = String::from_utf8_lossy(&inner.stderr);
+    assert!(inner.status.success(), "{text}");
+}
+
+/// A client of the gateway from a source of its own, so that clients do not run out of ports first.
+fn client_from(lab: &Lab, number: u8) -> Tls {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    // Not of the range: where a socket is bound to a port, the kernel connects none from it.
+    let source: SocketAddr = ([127, 0, 1, number], 40_000).into();
+    socket.bind(&source.into()).unwrap();
+    let gateway = SocketAddr::new(lab.ip(), lab.ports.clients);
+    socket.connect(&gateway.into()).unwrap();
+    Tls::begin(socket.into(), &tls::config(lab, None)).unwrap()
+}
+
+fn few_ports() {
+    const RANGE: usize = 24;
+    let lab = Lab::plan()
+        .shards(1, 1)
+        .route("/few/", "auth = \"none\"\n")
+        .start();
+    let hold = |path: &str, number: u8| {
+        let mut client = client_from(&lab, number);
+        client.send(format!(
+            "GET {path}gated?gate=all HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        ));
+        client
+    };
+    let mut held = Vec::new();
+    for number in 0..RANGE as u8 {
+        let mut client = hold("/few/", number + 1);
+        assert_eq!(client.head().status, 200, "{number}");
+        held.push(client);
+    }
+    let over = hold("/few/", 100).answer();
+    over.assert_problem(503, "ports_exhausted");
+    assert_eq!(over.header("Retry-After"), Some("5"));
+    let metric = |name: &str| lab.metric(lab.ports.connector_admin, name, &[]);
+    assert_eq!(
+        metric("tidegate_connector_upstream_ports_available"),
+        RANGE as f64
+    );
+    assert_eq!(
+        metric("tidegate_connector_upstream_ports_used"),
+        RANGE as f64
+    );
+    let log = lab.connector.as_ref().expect("it runs").log();
+    let warnings = log
+        .matches("local ports towards the upstream run out")
+        .count();
+    assert_eq!(warnings, 1, "{log}");
+    assert!(log.contains("source_addresses"), "{log}");
+    // Each source has a range of its own.
+    let from = std::fs::read_to_string(lab.file("connector.toml"))
+        .unwrap()
+        .replace(
+            "path = \"/few/\"",
+            "path = \"/few/\"\nsource_addresses = [\"127.0.0.2\", \"127.0.0.3\"]",
+        );
+    fs::write(lab.file("connector.toml"), from).unwrap();
+    let (reloaded, why) = lab::reload(lab.ports.connector_admin);
+    assert!(reloaded, "{why}");
+    for number in 0..2 * RANGE as u8 - 2 {
+        let mut client = hold("/few/", number + 1 + 100);
+        assert_eq!(client.head().status, 200, "{number} from two sources");
+        held.push(client);
+    }
+    lab.upstream.open_gate("all");
 }

@@ -94,6 +94,8 @@ impl<T: Copy> Client<T> {
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(HEAD_BYTES)
             .max_send_buffer_size(SEND_BUFFER)
+            // Until its SETTINGS say how many: what is over its limit would be refused.
+            .initial_max_send_streams(0)
             .max_concurrent_reset_streams(RESETS_KEPT)
             .reset_stream_duration(Duration::from_secs(5));
         let wakes = Arc::new(Wakes::default());
@@ -140,7 +142,7 @@ impl<T: Copy> Client<T> {
         self.streams.iter().map(|(_, stream)| stream.token)
     }
 
-    /// Streams that may be opened now: the lower of our limit and the peer's.
+    /// Streams that may be opened now: the lower of our limit and the peer's, which is 0 until its SETTINGS come.
     pub fn room(&self) -> usize {
         if self.state != State::Open {
             return 0;
