@@ -153,7 +153,7 @@ fn http2_answers() {
         let mut token = 0;
         for piece in pieces(bytes, random) {
             client.handle_input(piece, now);
-            while client.next().is_some() {}
+            while client.next_event().is_some() {}
             while token < 3 && client.room() > 0 {
                 let request = http2::Request {
                     method: b"GET",
@@ -170,7 +170,7 @@ fn http2_answers() {
             client.transmit(&mut out, usize::MAX);
         }
         client.handle_end("closed");
-        while client.next().is_some() {}
+        while client.next_event().is_some() {}
         assert_eq!(client.streams(), 0);
     });
 }

@@ -172,7 +172,7 @@ impl Connector {
             else {
                 return;
             };
-            let Some((token, stream, event)) = shared.http.next() else {
+            let Some((token, stream, event)) = shared.http.next_event() else {
                 return;
             };
             state.progress = cx.now;

@@ -214,6 +214,28 @@ fn a_client_that_leaves_is_one_reset_stream() {
 }
 
 #[test]
+fn a_held_request_is_timed_out_alone() {
+    let server = Server::start(100);
+    let lab = Lab::plan()
+        .shards(1, 1)
+        .route("/h2/", &server.route("timeout = \"0\""))
+        .route("/soon/", &server.route("timeout = \"300ms\""))
+        .start();
+    let mut stays = Tls::connect(&lab);
+    stays.send("GET /h2/hold HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    server.wait_held(1);
+    let late = Curl::new(&lab, "/soon/hold").answer();
+    late.assert_problem(504, "upstream_timeout");
+    let resets = || server.saw("/")["resets"].as_array().map(Vec::len);
+    until("its stream is reset", PATIENCE, || {
+        (resets() == Some(1)).then_some(())
+    });
+    server.saw("/open");
+    assert_eq!(stays.answer().text(), "held");
+    assert_eq!(server.count("opened"), 1);
+}
+
+#[test]
 fn what_was_refused_unseen_is_repeated() {
     let server = Server::start(100);
     let lab = Lab::plan()
@@ -283,6 +305,7 @@ fn a_server_that_speaks_http1_only_is_found_out_and_served_as_before() {
         .route("/both/", &to(both, "auto"))
         .route("/never/", &to(both, "never"))
         .route("/always/", &to(one, "always"))
+        .route("/clear/", "auth = \"none\"\nh2 = \"always\"")
         .start();
     for path in ["/one/", "/both/", "/never/"] {
         for number in 0..3 {
@@ -301,8 +324,11 @@ fn a_server_that_speaks_http1_only_is_found_out_and_served_as_before() {
         let line = nginx.request(&format!("/files/hello?{path}"));
         assert_eq!(line.split(' ').nth(3), Some("3"), "{line}");
     }
-    let refused = Curl::new(&lab, "/always/files/hello").answer();
-    refused.assert_problem(502, "upstream_refused");
+    for path in ["/always/files/hello", "/clear/x"] {
+        let refused = Curl::new(&lab, path).answer();
+        refused.assert_problem(502, "upstream_refused");
+        assert!(refused.text().contains("HTTP/2") || path.starts_with("/always/"));
+    }
 }
 
 /// Connections to a port of this host that stand, by the kernel's own table.

@@ -287,7 +287,7 @@ impl<T: Copy> Client<T> {
         }
     }
 
-    /// Bytes from the peer. Call `next` until it gives nothing.
+    /// Bytes from the peer. Call `next_event` until it gives nothing.
     pub fn handle_input(&mut self, input: &[u8], now: Instant) {
         self.heard = now;
         self.pipe.push(input);
@@ -298,7 +298,7 @@ impl<T: Copy> Client<T> {
         }
     }
 
-    /// The peer sends no more. Call `next` until it gives nothing: what streams wait for fails.
+    /// The peer sends no more. Call `next_event` until it gives nothing: what streams wait for fails.
     pub fn handle_end(&mut self, why: &str) {
         self.pipe.end();
         self.wakes.wake_connection();
@@ -327,7 +327,7 @@ impl<T: Copy> Client<T> {
         }
     }
 
-    /// Asks a silent peer whether it is there, or finds it gone. Call `next` until it gives nothing.
+    /// Asks a silent peer whether it is there, or finds it gone. Call `next_event` until it gives nothing.
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.next_deadline().is_none_or(|due| due > now) {
             return;
@@ -349,7 +349,7 @@ impl<T: Copy> Client<T> {
     }
 
     /// The next event, with the owner's name for the stream and its key.
-    pub fn next(&mut self) -> Option<(T, u32, Event)> {
+    pub fn next_event(&mut self) -> Option<(T, u32, Event)> {
         loop {
             self.drive();
             self.wakes.take_streams(&mut self.ready);
@@ -446,7 +446,7 @@ impl<T: Copy> Client<T> {
         self.pipe.unsent() > 0 || self.wakes.connection_is_woken()
     }
 
-    /// `next` may have something to give.
+    /// `next_event` may have something to give.
     pub fn has_events(&self) -> bool {
         !self.ready.is_empty() || self.wakes.any_stream()
     }

@@ -5,7 +5,7 @@
 //! streams that have something to tell (`wakes`). A [`Client`] is driven by calls:
 //!
 //! ```text
-//! handle_input(bytes) ▸ pipe ▸ h2 ▸ wakes the streams it concerns ▸ next() gives their events, one by one
+//! handle_input(bytes) ▸ pipe ▸ h2 ▸ wakes the streams it concerns ▸ next_event() gives their events, one by one
 //! open · send_data · send_end · reset ▸ h2 ▸ pipe ▸ transmit(out)
 //! ```
 //!

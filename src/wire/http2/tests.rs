@@ -94,7 +94,7 @@ impl Talk {
 
     fn events(&mut self) -> Vec<(u32, String)> {
         let mut events = Vec::new();
-        while let Some((token, _, event)) = self.client.next() {
+        while let Some((token, _, event)) = self.client.next_event() {
             events.push((token, told(&event)));
         }
         self.transmit();
@@ -231,7 +231,8 @@ fn what_goaway_leaves_out_is_refused_and_the_rest_is_finished() {
 fn who_was_below_goaway_and_got_no_answer_is_not_refused() {
     for reason in [0, 2, 11] {
         let mut talk = Talk::allowing(100);
-        (talk.get(1), talk.get(2));
+        talk.get(1);
+        talk.get(2);
         let away = frame(GOAWAY, 0, 0, &[0, 0, 0, 1, 0, 0, 0, reason]);
         let mut events = talk.hear(&away);
         talk.client.handle_end("closed");
@@ -434,7 +435,8 @@ proptest! {
     #[test]
     fn noise_is_survived(noise in prop::collection::vec(any::<u8>(), 0..600), kind in 0u8..10, flags: u8, stream in 0u32..8) {
         let mut talk = Talk::allowing(10);
-        (talk.get(1), talk.get(2));
+        talk.get(1);
+        talk.get(2);
         talk.hear(&frame(kind, flags, stream, &noise));
         talk.hear(&noise);
         talk.client.handle_end("closed");
