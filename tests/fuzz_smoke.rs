@@ -277,7 +277,10 @@ fn channel_frames(now: Instant) -> (Vec<u8>, Vec<u8>) {
     ups.end_list();
     let (reason, fate) = (relay::DownReason::Left, Fate::Gone);
     assert!(downs.push(relay::ChannelDown { key, reason }));
-    assert!(receipts.push(relay::Receipt { push, key }));
+    assert!(receipts.push(relay::Receipt {
+        push,
+        client: "pc-1"
+    }));
     assert!(outcomes.push(ChannelFate { key, fate }));
     summary.set(push, Totals::default());
     assert!(gateway.send_batch(&mut ups, &mut down));

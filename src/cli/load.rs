@@ -10,6 +10,8 @@ use std::time::Duration;
 pub enum Command {
     /// Closed loop: each connection sends its next request when the last answer is complete
     Requests(Requests),
+    /// Opens authenticated channels and holds them: rates, CPU and memory on both sides, keep-alives, what is lost
+    Channels(super::load_channels::Channels),
 }
 
 #[derive(clap::Args)]
@@ -67,8 +69,11 @@ pub struct Requests {
 }
 
 pub fn run(command: Command) -> ExitCode {
-    let Command::Requests(options) = command;
-    match requests(options) {
+    let outcome = match command {
+        Command::Requests(options) => requests(options),
+        Command::Channels(options) => super::load_channels::channels(options),
+    };
+    match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(2),
         Err(error) => {
@@ -84,18 +89,23 @@ fn pair<'t>(text: &'t str, by: char, what: &str) -> Result<(&'t str, &'t str), S
         .ok_or_else(|| format!("`{text}` is not {what}"))
 }
 
+/// Reads `NAME=PID` of each.
+pub(super) fn processes(texts: &[String]) -> Result<Vec<(String, u32)>, String> {
+    let read = |text: &String| {
+        let (name, pid) = pair(text, '=', "NAME=PID")?;
+        let pid = pid.parse();
+        Ok((
+            name.to_owned(),
+            pid.map_err(|_| format!("`{text}` names no process id"))?,
+        ))
+    };
+    texts.iter().map(read).collect()
+}
+
 /// True when every request got an answer.
 fn requests(options: Requests) -> Result<bool, String> {
     let headers = options.headers.iter().map(|text| {
         pair(text, ':', "`Name: value`").map(|(name, value)| (name.to_owned(), value.to_owned()))
-    });
-    let pids = options.pids.iter().map(|text| {
-        let (name, pid) = pair(text, '=', "NAME=PID")?;
-        Ok((
-            name.to_owned(),
-            pid.parse()
-                .map_err(|_| format!("`{pid}` is not a process id"))?,
-        ))
     });
     let target = Target::new(&options.url)?;
     load::requests(load::Options {
@@ -113,7 +123,7 @@ fn requests(options: Requests) -> Result<bool, String> {
         headers: headers.collect::<Result<_, String>>()?,
         shards: usize::from(options.shards),
         timeout: options.timeout,
-        pids: pids.collect::<Result<_, String>>()?,
+        pids: processes(&options.pids)?,
         json: options.json,
     })
 }

@@ -2,6 +2,7 @@
 
 mod demo;
 mod load;
+mod load_channels;
 mod reload;
 mod token;
 mod upstream;

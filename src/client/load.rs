@@ -8,7 +8,7 @@ use crate::wire::tls;
 use rustls::pki_types::ServerName;
 use std::io::IsTerminal;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -66,7 +66,7 @@ impl Target {
     }
 
     /// The first address of its name that takes a connection; of one address, that.
-    fn address(&self) -> Result<SocketAddr, String> {
+    pub(super) fn address(&self) -> Result<SocketAddr, String> {
         let found = (self.bare_host(), self.port).to_socket_addrs();
         let all: Vec<_> = found.map_err(|e| format!("{}: {e}", self.host))?.collect();
         let first = all.first().copied();
@@ -109,7 +109,15 @@ pub fn requests(options: Options) -> Result<bool, String> {
     let target = &options.target;
     let address = target.address()?;
     let tls = if target.https {
-        Some((client_tls(&options)?, server_name(target)?))
+        let trust = Trust {
+            ca: options.ca.as_deref(),
+            insecure: options.insecure,
+            tls12: options.tls12,
+        };
+        Some((
+            Arc::new(client_tls(&trust, options.identity.as_ref())?),
+            server_name(target)?,
+        ))
     } else {
         None
     };
@@ -204,13 +212,24 @@ fn show_progress(job: &Job, begin: Instant, whole: Duration) {
     );
 }
 
-fn server_name(target: &Target) -> Result<ServerName<'static>, String> {
+pub(super) fn server_name(target: &Target) -> Result<ServerName<'static>, String> {
     ServerName::try_from(target.bare_host().to_owned())
         .map_err(|_| format!("`{}` is not a host name", target.host))
 }
 
-fn client_tls(options: &Options) -> Result<Arc<rustls::ClientConfig>, String> {
-    let versions: &[&rustls::SupportedProtocolVersion] = if options.tls12 {
+/// What a server must show, and how it is spoken to.
+pub(super) struct Trust<'a> {
+    pub ca: Option<&'a Path>,
+    pub insecure: bool,
+    pub tls12: bool,
+}
+
+/// A config that is prepared for our connections.
+pub(super) fn client_tls(
+    trust: &Trust<'_>,
+    identity: Option<&(PathBuf, PathBuf)>,
+) -> Result<rustls::ClientConfig, String> {
+    let versions: &[&rustls::SupportedProtocolVersion] = if trust.tls12 {
         &[&rustls::version::TLS12]
     } else {
         &[&rustls::version::TLS13]
@@ -218,18 +237,17 @@ fn client_tls(options: &Options) -> Result<Arc<rustls::ClientConfig>, String> {
     let builder = rustls::ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(versions)
         .map_err(|e| e.to_string())?;
-    let builder = if options.insecure {
+    let builder = if trust.insecure {
         builder
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(AnyServer))
     } else {
-        let file = options
+        let file = trust
             .ca
-            .as_ref()
             .ok_or("--ca FILE (or --insecure) is needed for https")?;
         builder.with_root_certificates(load_roots(file).map_err(|wrong| wrong.text)?)
     };
-    let mut config = match &options.identity {
+    let mut config = match identity {
         Some((certificate, key)) => {
             let files = TlsFiles {
                 certificate: certificate.clone(),
@@ -244,7 +262,7 @@ fn client_tls(options: &Options) -> Result<Arc<rustls::ClientConfig>, String> {
     };
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     tls::prepare_client_config(&mut config);
-    Ok(Arc::new(config))
+    Ok(config)
 }
 
 /// `--insecure`: any certificate, whose key the server must still hold.

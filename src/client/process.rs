@@ -2,6 +2,30 @@
 
 use std::fs;
 
+/// What a process has used so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usage {
+    pub cpu_ns: u64,
+    pub rss_kib: u64,
+}
+
+impl Usage {
+    /// Zeros of a process that is gone.
+    pub fn of(pid: u32) -> Usage {
+        Usage {
+            cpu_ns: cpu_ns(pid).unwrap_or(0),
+            rss_kib: status_kib(pid, "VmRSS:"),
+        }
+    }
+}
+
+/// KiB that the kernel's own objects take, sockets among them.
+pub fn kernel_kib() -> u64 {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let of = |key| kib(&text, key);
+    of("Slab:") + of("Percpu:") + of("PageTables:")
+}
+
 /// A process under observation.
 pub struct Process {
     pub name: String,
@@ -65,6 +89,10 @@ fn cpu_ns(pid: u32) -> Option<u64> {
 
 fn status_kib(pid: u32, key: &str) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    kib(&text, key)
+}
+
+fn kib(text: &str, key: &str) -> u64 {
     let line = text.lines().find_map(|line| line.strip_prefix(key));
     line.and_then(|rest| rest.split_whitespace().next())
         .and_then(|n| n.parse().ok())

@@ -207,8 +207,8 @@ pub fn connect<R: Verbs>(upstream: &mut Upstream, cx: &mut Context, ring: &mut R
         let source = cx.ports.turn(fitting(sources, address));
         let options = ConnectOptions {
             timeout: Some(state.connect_timeout),
-            user_timeout: None,
             source,
+            ..Default::default()
         };
         cx.stats.upstream_connects += 1;
         match ring.connect(address, &options) {

@@ -2,12 +2,13 @@
 
 use crate::ring::{Receive, SocketId, Verbs};
 use crate::wire::http1;
-use crate::wire::relay::{Role, Session};
+use crate::wire::relay::{FEATURES, Role, Session};
 use crate::wire::tls::{self};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Instant;
 
 use super::balancer;
+use super::channel::announce::Listing;
 use super::client::{self, Client, Phase};
 use super::links::{self};
 use super::publishing::Inbox;
@@ -156,7 +157,8 @@ impl Gateway {
         if self.links.len() >= links::LINKS_MAX || self.draining.is_some() {
             return ring.abort(socket);
         }
-        let session = Session::new(Role::Gateway, links::limits(), self.cx.now);
+        let session =
+            Session::new(Role::Gateway, links::limits(), self.cx.now).with_features(FEATURES);
         let key = self.insert_link(tls, session, socket, peer, relay::Phase::Handshake);
         ring.receive(socket, Receive::Large);
         relay::mark(&mut self.links, key, &mut self.cx);
@@ -193,6 +195,10 @@ impl Gateway {
                 opened: self.cx.now,
                 armed: None,
                 unread: Vec::new(),
+                push_prefix: [0; 6],
+                listing: Listing::Off,
+                pushes_waiting: 0,
+                paused: false,
             },
         });
         self.own(socket, Owner::Link(key));

@@ -23,6 +23,9 @@ impl Gateway {
         }
         let keys = self.clients.capacity();
         self.sweep.begin(&before, &self.cx.snapshot, keys);
+        let slots = self.channels.table.end();
+        let channels = &mut self.channels.sweep;
+        channels.begin(&before, &self.cx.snapshot, slots);
         true
     }
 

@@ -15,11 +15,13 @@ use crate::wire::http1;
 use crate::wire::record::{Layout, Outgoing};
 use crate::wire::relay::{OpenFrame, StreamId};
 use crate::wire::tls;
+use crate::wire::websocket::Accept;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::auth::{Chain, Challenge, JudgedToken};
+use super::channel::own::Own;
 use super::fault::Fault;
 use super::hold::HeldRequest;
 use super::plan::Timeouts;
@@ -127,7 +129,14 @@ pub struct Exchange {
     /// `METHOD target`, for the log; the method's length.
     pub line: Vec<u8>,
     pub method_len: usize,
+    /// The gateway answers it itself.
+    pub own: Option<Box<Own>>,
+    /// The opening handshake of a WebSocket, of a request on one of the gateway's own paths.
+    pub upgrade: Option<Box<Upgrade>>,
 }
+
+/// What a request for a WebSocket gets, or what is wrong with it.
+pub type Upgrade = Result<Accept<'static>, &'static str>;
 
 impl Exchange {
     pub fn new(now: Instant) -> Exchange {
@@ -160,6 +169,8 @@ impl Exchange {
             body_out: 0,
             line: Vec::new(),
             method_len: 0,
+            own: None,
+            upgrade: None,
         }
     }
 

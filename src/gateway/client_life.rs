@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use super::accept::counted_as;
 use super::auth::Chain;
+use super::channel::open;
 use super::client::{Client, Phase};
 use super::fault::Fault;
 use super::plan::DRAIN_BYTES;
@@ -130,13 +131,7 @@ impl Gateway {
             response::close_exchange(state, None, &mut self.cx);
         }
         if state.counted {
-            let address = counted_as(state.peer);
-            if let Some(count) = self.cx.per_address.get_mut(&address) {
-                *count -= 1;
-                if *count == 0 {
-                    self.cx.per_address.remove(&address);
-                }
-            }
+            self.cx.uncount(counted_as(state.peer));
         }
         self.own(state.socket, Owner::Nobody);
         if orderly {
@@ -193,6 +188,9 @@ impl Gateway {
             }
         }
         if !ring.send_in_flight(socket) {
+            if open::is_due(&client.state) {
+                return self.park(ring, key);
+            }
             match client.state.phase {
                 Phase::Broken => return self.drop_client(ring, key, true),
                 Phase::Closing if client.state.finished => {

@@ -6,6 +6,7 @@ use crate::control::snapshot::{Snapshot, Source};
 use crate::observe::access::AccessSender;
 use crate::observe::metrics::ShardStats;
 use crate::wire::record::{Layout, Outgoing};
+use crate::wire::relay::Receipts;
 use crate::wire::timer::Wheel;
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -61,6 +62,8 @@ pub struct Context {
     /// Response bytes that wait in exchanges, for the memory cap.
     pub buffered: usize,
     pub retries: Retries,
+    /// A receipt on its way to a link.
+    pub receipts: Receipts,
     pub pressure: bool,
     pub random: fastrand::Rng,
     next_stamp: u32,
@@ -90,7 +93,7 @@ impl Context {
             published,
             snapshot,
             snapshot_version,
-            judge: Judge::default(),
+            judge: Judge::of_one(usize::from(plan.shards)),
             fetches: None,
             refused_ask: None,
             sites,
@@ -104,12 +107,23 @@ impl Context {
             access,
             buffered: 0,
             retries: Retries::default(),
+            receipts: Receipts::default(),
             pressure: false,
             random: fastrand::Rng::with_seed(seed),
             next_stamp: 1,
             buffers: Vec::new(),
             exchanges: Vec::new(),
             plan,
+        }
+    }
+
+    /// A connection that counted against an address is gone.
+    pub fn uncount(&mut self, address: IpAddr) {
+        if let Some(count) = self.per_address.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                self.per_address.remove(&address);
+            }
         }
     }
 
@@ -228,6 +242,8 @@ impl Context {
         exchange.open.clear(POOL_EXCHANGE_BUFFER);
         exchange.end = None;
         exchange.client = None;
+        exchange.own = None;
+        exchange.upgrade = None;
         exchange.waiting.clear();
         exchange.waiting_at = 0;
         if self.exchanges.len() < POOL_EXCHANGES {

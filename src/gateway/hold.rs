@@ -6,6 +6,7 @@ use crate::wire::http1::{Fields, Framing, RequestHead};
 use slab::Slab;
 use std::collections::{BTreeMap, HashMap};
 
+use super::channel::own::Own;
 use super::client::{Client, Exchange, State};
 use super::context::Context;
 use super::fault::Fault;
@@ -22,6 +23,7 @@ pub struct Incoming<'a> {
     pub host: &'a [u8],
     pub framing: Framing,
     pub expect_continue: bool,
+    pub http10: bool,
     wire: Option<Fields<'a>>,
     held: &'a [(Vec<u8>, Vec<u8>)],
 }
@@ -34,6 +36,7 @@ impl<'a> Incoming<'a> {
             host: head.host,
             framing: head.framing,
             expect_continue: head.expect_continue,
+            http10: head.http10,
             wire: Some(head.fields),
             held: &[],
         }
@@ -53,6 +56,7 @@ pub struct HeldRequest {
     host: Vec<u8>,
     framing: Framing,
     expect_continue: bool,
+    http10: bool,
     fields: Vec<(Vec<u8>, Vec<u8>)>,
     /// Body bytes that came while it waited.
     early: Vec<u8>,
@@ -68,6 +72,7 @@ impl HeldRequest {
             host: head.host.to_vec(),
             framing: head.framing,
             expect_continue: head.expect_continue,
+            http10: head.http10,
             fields: head
                 .fields()
                 .map(|f| (f.name.to_vec(), f.value.to_vec()))
@@ -85,6 +90,7 @@ impl HeldRequest {
             host: &self.host,
             framing: self.framing,
             expect_continue: self.expect_continue,
+            http10: self.http10,
             wire: None,
             held: &self.fields,
         }
@@ -243,6 +249,10 @@ fn try_again<R: Verbs>(
         Ok(()) => {
             cx.held.leave(&held.ticket);
             send_early(&held, &mut exchange, links, cx);
+            if exchange.own.is_some() {
+                // What is left to do with it is done where its bytes come.
+                cx.resume.push(state.key);
+            }
             state.exchange = Some(exchange);
             cx.mark_client(state);
             request::resume(client, ring);
@@ -268,6 +278,9 @@ fn send_early(
     links: &mut Slab<Link>,
     cx: &mut Context,
 ) {
+    if let Some(Own::Receipt(body)) = exchange.own.as_deref_mut() {
+        body.extend_from_slice(&held.early);
+    }
     let Some((link, stream)) = exchange.stream else {
         return;
     };

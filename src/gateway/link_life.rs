@@ -25,6 +25,7 @@ impl Gateway {
         let Gateway {
             clients,
             links,
+            channels,
             cx,
             shared,
             ..
@@ -33,10 +34,13 @@ impl Gateway {
             return;
         };
         cx.mark_link(&mut link.state);
-        let outcome = links::input(link, input, clients, cx, shared);
+        let outcome = links::input(link, input, clients, channels, cx, shared);
         match outcome {
             Ok(links::Next::Continue) => {}
-            Ok(links::Next::Ready) => hold::retry_held(clients, links, cx, ring),
+            Ok(links::Next::Ready) => {
+                hold::retry_held(clients, links, cx, ring);
+                self.begin_list(key);
+            }
             Ok(links::Next::Move) => {
                 if let Some(link) = links.get_mut(key) {
                     ring.detach(link.state.socket);
@@ -47,6 +51,7 @@ impl Gateway {
         }
         retry::again(&mut self.clients, &mut self.links, &mut self.cx);
         self.resume_drained(ring, key);
+        self.waits_more(ring, key);
     }
 
     /// Streams whose queue ran empty: their clients are read again.
@@ -121,6 +126,7 @@ impl Gateway {
                 TIMER_LINK | u64::from(link.state.stamp & STAMP_BITS) << 31 | key as u64,
             );
         }
+        self.catch_up(key);
         self.resume_drained(ring, key);
     }
 
@@ -172,7 +178,8 @@ impl Gateway {
         ring.receive(socket, Receive::Large);
         match links::hello(link, moving.hello, &mut self.cx, &self.shared) {
             links::Next::Ready => {
-                hold::retry_held(&mut self.clients, &mut self.links, &mut self.cx, ring)
+                hold::retry_held(&mut self.clients, &mut self.links, &mut self.cx, ring);
+                self.begin_list(key);
             }
             _ => relay::mark(&mut self.links, key, &mut self.cx),
         }

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use super::change;
+use super::channel::Channels;
 use super::client::Client;
 use super::context::Context;
 use super::control::Order;
@@ -143,6 +144,7 @@ pub fn input(
     link: &mut Link,
     input: &mut [u8],
     clients: &mut Slab<Client>,
+    channels: &mut Channels,
     cx: &mut Context,
     shared: &Shared,
 ) -> Result<Next, String> {
@@ -168,14 +170,16 @@ pub fn input(
                 state.certificate_name = connector_id(leaf.map_or(&[][..], Vec::as_slice))?;
                 state.chain = established.peer_chain;
             }
-            Ok(Step::Data(plain)) => match frames(session, state, plain, clients, cx, shared)? {
-                Frames::Done => {}
-                Frames::Ended => return Ok(Next::Ended),
-                Frames::Hello(said) => match hello(link, said, cx, shared) {
-                    Next::Continue => {}
-                    other => next = other,
-                },
-            },
+            Ok(Step::Data(plain)) => {
+                match frames(session, state, plain, clients, channels, cx, shared)? {
+                    Frames::Done => {}
+                    Frames::Ended => return Ok(Next::Ended),
+                    Frames::Hello(said) => match hello(link, said, cx, shared) {
+                        Next::Continue => {}
+                        other => next = other,
+                    },
+                }
+            }
             Err(error) => {
                 cx.stats.links_refused += u64::from(state.phase == Phase::Handshake);
                 return Err(error.text);
@@ -196,6 +200,7 @@ fn frames(
     state: &mut super::relay::State,
     plain: &[u8],
     clients: &mut Slab<Client>,
+    channels: &mut Channels,
     cx: &mut Context,
     shared: &Shared,
 ) -> Result<Frames, String> {
@@ -294,9 +299,25 @@ fn frames(
             ) => {
                 return Err("the connector sent what only a gateway sends".into());
             }
-            // The session ends before: we do not offer their feature.
-            Some(Event::ChannelClose(_) | Event::Notify { .. }) => {
-                return Err("the connector sent channel frames without their feature".into());
+            Some(Event::ChannelClose(closes)) => {
+                for close in closes {
+                    channels.fan_out.close(close.key, close.reason);
+                }
+            }
+            Some(Event::Notify {
+                push,
+                repeat,
+                audience,
+                payload,
+            }) => {
+                let text = std::str::from_utf8(payload)
+                    .map_err(|_| "the connector sent a push that is not UTF-8")?;
+                let from = (state.key, state.stamp);
+                let last = channels.table.last_generation();
+                let push = (push, repeat);
+                state.pushes_waiting += channels
+                    .fan_out
+                    .notify(from, state.site, last, push, audience, text);
             }
         }
         if let Some((stream, taken)) = consumed
@@ -451,11 +472,12 @@ pub fn hello(link: &mut Link, said: Hello, cx: &mut Context, shared: &Shared) ->
     }
     let state = &mut link.state;
     state.site = site as u32;
+    state.push_prefix = relay::PushId::prefix(&said.site, &said.connector);
     state.connector = shared.names.index(&said.connector);
     state.phase = Phase::Ready;
     let ready = Ready {
         version: relay::VERSION,
-        features: 0,
+        features: relay::FEATURES,
         instance: cx.plan.instance,
         boot_id: cx.plan.boot_id,
         shard: cx.shard,

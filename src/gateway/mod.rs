@@ -12,6 +12,8 @@
 //! What a connector could not finish another one is asked, once (`retry.rs`); what has no link, or no keys to be judged
 //! by, waits a moment (`hold.rs`).
 //!
+//! The gateway's own paths, and the clients that hold a channel open for pushes, are `channel/`'s.
+//!
 //! Settings come in over links (`publishing.rs`), become snapshots and plans on one thread (`control.rs`), and reach what
 //! is open already (`change.rs`, `sweep.rs`).
 //!
@@ -23,6 +25,7 @@ pub mod accept;
 pub mod auth;
 pub mod balancer;
 pub mod change;
+pub mod channel;
 pub mod client;
 pub mod client_life;
 pub mod context;

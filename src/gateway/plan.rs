@@ -1,7 +1,7 @@
 //! What the shards of one gateway process share: made from the config file, replaced whole by a reload.
 
 use crate::control::certificates::{self, clients_config, relay_config, relay_verifier};
-use crate::control::config::{AccessLog, GatewayConfig, SiteConfig};
+use crate::control::config::{AccessLog, GatewayConfig, SiteConfig, Slow};
 use crate::control::settings::sha256;
 use crate::wire::http1;
 use crate::wire::tls;
@@ -55,6 +55,17 @@ pub struct Plan {
     /// Bytes that a shard may hold for slow readers.
     pub memory: usize,
     pub access: AccessLog,
+    pub channels: Channels,
+}
+
+/// Notification channels of one shard.
+#[derive(Clone, Copy, Debug)]
+pub struct Channels {
+    pub most: usize,
+    pub keep_alive: Duration,
+    /// Pushes that wait for one client.
+    pub backlog: usize,
+    pub slow: Slow,
 }
 
 /// What a reload keeps: tickets that were given out stay good.
@@ -142,6 +153,12 @@ pub fn build(
         connections_per_address: limits.connections_per_address,
         memory: share(limits.memory_mib * 1024 * 1024),
         access: config.access_log,
+        channels: Channels {
+            most: share(config.channels.most),
+            keep_alive: Duration::from_secs(config.channels.keep_alive_seconds),
+            backlog: config.channels.backlog,
+            slow: config.channels.slow,
+        },
     })
 }
 

@@ -16,6 +16,7 @@ use slab::Slab;
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use super::channel::announce::Listing;
 use super::context::Context;
 use super::publishing::Inbox;
 
@@ -58,6 +59,13 @@ pub struct State {
     pub armed: Option<Instant>,
     /// Ciphertext that came while the link was moving.
     pub unread: Vec<u8>,
+    /// First bytes of the ids of its connector's pushes.
+    pub push_prefix: [u8; 6],
+    /// How far its connector knows the channels.
+    pub listing: Listing,
+    /// Bytes of its pushes that wait to be sent on; it is not read while they are many.
+    pub pushes_waiting: usize,
+    pub paused: bool,
 }
 
 impl Link {
@@ -121,6 +129,17 @@ impl SiteLinks {
             links.retain(|key| *key != link);
         }
         self.connectors.retain(|(_, links)| !links.is_empty());
+    }
+
+    /// All links.
+    pub fn keys(&self) -> impl Iterator<Item = usize> + '_ {
+        self.connectors
+            .iter()
+            .flat_map(|(_, links)| links.iter().copied())
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.connectors.is_empty()
     }
 
     fn of(&self, connector: u32) -> Option<&[usize]> {

@@ -8,6 +8,8 @@ use crate::wire::relay::{Body, OpenHead, ResetCode};
 use crate::wire::{Field, Put};
 use slab::Slab;
 
+use super::channel::own::{self, Own};
+use super::channel::receipt;
 use super::client::{Client, Exchange, Phase, State};
 use super::context::Context;
 use super::fault::Fault;
@@ -55,6 +57,7 @@ pub fn plaintext<R: Verbs>(
             refuse(http, state, fault, &detail, links, cx);
         }
     }
+    take_receipts(http, state, links, cx);
     if state.phase == Phase::Open {
         match (http.in_head(), state.head_since) {
             (true, None) => state.head_since = Some(cx.now),
@@ -67,6 +70,25 @@ pub fn plaintext<R: Verbs>(
             held if held > PIPELINED => read(state, Receive::Paused, ring),
             _ => {}
         }
+    }
+}
+
+/// Answers a request with receipts that is complete.
+fn take_receipts(
+    http: &mut http1::Server,
+    state: &mut State,
+    links: &mut Slab<Link>,
+    cx: &mut Context,
+) {
+    let Some(exchange) = state.exchange.as_mut().filter(|e| e.request_done) else {
+        return;
+    };
+    let Some(Own::Receipt(body)) = exchange.own.as_deref() else {
+        return;
+    };
+    match receipt::take(body, exchange.client_id(), exchange.site, links, cx) {
+        Ok(()) => response::done(http, state, cx),
+        Err((fault, detail)) => refuse(http, state, fault, &detail, links, cx),
     }
 }
 
@@ -117,6 +139,7 @@ fn first(
     exchange.method_len = head.method.len();
     exchange.line.put(head.target);
     exchange.request_done = head.framing == Framing::None;
+    exchange.upgrade = own::upgrade(head).map(Box::new);
     let incoming = Incoming::of(head);
     retry::earn(cx);
     match begin(&incoming, state, exchange, links, cx) {
@@ -148,6 +171,11 @@ pub(super) fn begin(
     let mut scratch = Vec::new();
     let normal = path::normalise(head.target, &mut scratch)
         .map_err(|r| (Fault::BadRequest, r.why.to_owned()))?;
+    if normal.path.starts_with(own::PREFIX) {
+        let upgrade = exchange.upgrade.as_deref().copied();
+        let own = own::read(head, normal.path, normal.query, upgrade)?;
+        return begin_own(own, head, &snapshot, state, exchange, cx);
+    }
     let (index, route) = route::admit(&snapshot, site, normal.path, head.method, head.framing)
         .map_err(|fault| (fault, fault.explanation().to_owned()))?;
     if exchange.body_in > route.max_body {
@@ -212,6 +240,28 @@ pub(super) fn begin(
         )),
         relay::Opened::NoLink => Err((Fault::NoConnector, Fault::NoConnector.explanation().into())),
     }
+}
+
+/// A request that the gateway answers itself: whoever may hold a channel may make it.
+fn begin_own(
+    own: Own,
+    head: &Incoming<'_>,
+    snapshot: &Snapshot,
+    state: &mut State,
+    exchange: &mut Exchange,
+    cx: &mut Context,
+) -> Result<(), Failure> {
+    let site = exchange.site;
+    let settings = &snapshot.sites[site as usize];
+    if !settings.published {
+        return Err((Fault::NoConnector, Fault::NoConnector.explanation().into()));
+    }
+    let entry = enter(head, snapshot, site, settings.channels, state, exchange, cx)?;
+    if let auth::Entry::Known(verdict) = entry {
+        exchange.client = Some(verdict);
+    }
+    exchange.own = Some(Box::new(own));
+    Ok(())
 }
 
 /// Stage `auth`. What is missing is asked for, and the request may wait for it.
@@ -327,6 +377,13 @@ fn body<R: Verbs>(
     exchange.body_in += bytes.len() as u64;
     if exchange.body_in > exchange.max_body {
         return Err(too_large(exchange.max_body));
+    }
+    if let Some(Own::Receipt(body)) = exchange.own.as_deref_mut() {
+        body.extend_from_slice(bytes);
+        return match exchange.body_in > own::RECEIPT_BYTES {
+            true => Err(too_large(own::RECEIPT_BYTES)),
+            false => Ok(()),
+        };
     }
     if let Some(held) = &mut exchange.held {
         if !held.keep(bytes) {

@@ -301,6 +301,24 @@ pub fn fail(
     orphan
 }
 
+/// Answers with 204: what was asked for is done.
+pub fn done(http: &mut http1::Server, state: &mut State, cx: &mut Context) {
+    let Some(exchange) = state.exchange.as_mut() else {
+        return;
+    };
+    let id = exchange.id;
+    exchange.status = 204;
+    let out = state.out.get_or_insert_with(|| cx.outgoing(state.layout));
+    let fields = [Field {
+        name: b"Tidegate-Request-Id",
+        value: &id,
+    }];
+    http.send_head(out, 204, b"No Content", fields, Framing::None);
+    http.send_end(out, std::iter::empty());
+    close_exchange(state, None, cx);
+    after_response(http, state, cx);
+}
+
 /// Counts and logs the exchange, and puts it away.
 pub fn close_exchange(state: &mut State, fault: Option<Fault>, cx: &mut Context) {
     let Some(exchange) = state.exchange.take() else {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::balancer::Balancers;
+use super::channel::Channels;
 use super::client::{Client, Phase};
 use super::context::Context;
 use super::hold;
@@ -50,6 +51,45 @@ pub(super) enum Owner {
     Waiting(usize),
     Client(usize),
     Link(usize),
+    /// Its slot.
+    Channel(u32),
+}
+
+/// By socket index: whose it is, in four bytes, since a million sockets have one each.
+#[derive(Default)]
+pub(super) struct Owners(Vec<u32>);
+
+impl Owners {
+    /// The top bits say what owns, the others which one.
+    const KIND: u32 = 29;
+
+    fn get(&self, socket: SocketId) -> Owner {
+        let packed = self.0.get(socket.index as usize).copied().unwrap_or(0);
+        let key = packed & ((1 << Owners::KIND) - 1);
+        match packed >> Owners::KIND {
+            1 => Owner::Waiting(key as usize),
+            2 => Owner::Client(key as usize),
+            3 => Owner::Link(key as usize),
+            4 => Owner::Channel(key),
+            _ => Owner::Nobody,
+        }
+    }
+
+    fn set(&mut self, socket: SocketId, owner: Owner) {
+        let index = socket.index as usize;
+        if index >= self.0.len() {
+            self.0.resize(index + 1, 0);
+        }
+        let (kind, key) = match owner {
+            Owner::Nobody => (0, 0),
+            Owner::Waiting(key) => (1, key as u32),
+            Owner::Client(key) => (2, key as u32),
+            Owner::Link(key) => (3, key as u32),
+            Owner::Channel(slot) => (4, slot),
+        };
+        debug_assert!(key < 1 << Owners::KIND);
+        self.0[index] = kind << Owners::KIND | key;
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,8 +106,7 @@ pub struct Gateway {
     pub(super) clients: Slab<Client>,
     pub(super) links: Slab<Link>,
     pub(super) balancers: Balancers,
-    /// By socket index.
-    pub(super) owners: Vec<Owner>,
+    owners: Owners,
     doors: Vec<(ListenerId, Door)>,
     pub(super) cx: Context,
     pub(super) shared: Arc<Shared>,
@@ -76,6 +115,7 @@ pub struct Gateway {
     pub(super) finished: bool,
     /// Once a second: pressure, wall clock.
     pub(super) next_tick: Instant,
+    pub(super) channels: Channels,
     /// Someone may have been denied: clients that are still to be looked at.
     pub(super) sweep: Sweep,
 }
@@ -87,7 +127,7 @@ impl Gateway {
             clients: Slab::new(),
             links: Slab::new(),
             balancers: Balancers::default(),
-            owners: Vec::new(),
+            owners: Owners::default(),
             doors: Vec::new(),
             cx,
             shared,
@@ -95,6 +135,7 @@ impl Gateway {
             draining: None,
             finished: false,
             next_tick,
+            channels: Channels::new(next_tick),
             sweep: Sweep::default(),
         }
     }
@@ -110,18 +151,11 @@ impl Gateway {
     }
 
     pub(super) fn owner(&self, socket: SocketId) -> Owner {
-        self.owners
-            .get(socket.index as usize)
-            .copied()
-            .unwrap_or(Owner::Nobody)
+        self.owners.get(socket)
     }
 
     pub(super) fn own(&mut self, socket: SocketId, owner: Owner) {
-        let index = socket.index as usize;
-        if index >= self.owners.len() {
-            self.owners.resize(index + 1, Owner::Nobody);
-        }
-        self.owners[index] = owner;
+        self.owners.set(socket, owner);
     }
 
     fn message<R: Verbs>(&mut self, ring: &mut R, message: Message) {
@@ -176,6 +210,7 @@ impl Gateway {
                     .count() as u64;
                 self.cx.stats.requests_held = self.cx.held.waiting() as u64;
                 self.cx.count_judgements();
+                self.channels.count(&mut self.cx);
                 self.cx.stats.memory_charged = self.charged(ring) as u64;
                 let _ = reply.try_send(self.cx.stats.clone());
             }
@@ -197,6 +232,7 @@ impl Gateway {
             }
             self.cx.mark_link(&mut link.state);
         }
+        self.depart(deadline);
         for (_, Client { http, state, .. }) in &mut self.clients {
             http.close_after_response();
             if state.exchange.is_none() && state.phase == Phase::Open {
@@ -254,6 +290,11 @@ impl Gateway {
         }
     }
 
+    /// No client is connected.
+    fn is_empty(&self) -> bool {
+        self.clients.is_empty() && self.balancers.waiting() == 0 && self.channels.is_empty()
+    }
+
     /// The newest snapshot this shard works by (tests).
     pub fn snapshot(&self) -> &Arc<Snapshot> {
         &self.cx.snapshot
@@ -288,6 +329,7 @@ impl<R: Verbs> Service<R> for Gateway {
                 Owner::Client(key) => self.client_received(ring, key, buf, 0),
                 Owner::Waiting(key) => self.header_received(ring, key, buf),
                 Owner::Link(key) => self.link_received(ring, key, buf),
+                Owner::Channel(slot) => self.channel_received(ring, slot, buf),
                 Owner::Nobody => {}
             },
             Event::Sent { socket, buf } => match self.owner(socket) {
@@ -296,6 +338,7 @@ impl<R: Verbs> Service<R> for Gateway {
                     self.cx.recycle(buf);
                     relay::mark(&mut self.links, key, &mut self.cx);
                 }
+                Owner::Channel(slot) => self.channel_sent(ring, slot, buf),
                 Owner::Waiting(_) | Owner::Nobody => self.cx.recycle(buf),
             },
             Event::PeerFinished { socket } | Event::PeerGone { socket } => match self.owner(socket)
@@ -305,12 +348,14 @@ impl<R: Verbs> Service<R> for Gateway {
                 Owner::Link(key) => {
                     self.drop_link(ring, key, "the connector closed the connection")
                 }
+                Owner::Channel(slot) => self.channel_finished(ring, slot),
                 Owner::Nobody => {}
             },
             Event::Failed { socket, error } => match self.owner(socket) {
                 Owner::Client(key) => self.drop_client(ring, key, false),
                 Owner::Waiting(key) => self.header_failed(ring, key),
                 Owner::Link(key) => self.drop_link(ring, key, &error.to_string()),
+                Owner::Channel(slot) => self.channel_failed(ring, slot),
                 Owner::Nobody => {}
             },
             Event::Detached { socket, fd } => {
@@ -338,6 +383,11 @@ impl<R: Verbs> Service<R> for Gateway {
             hold::retry_held(clients, links, cx, ring);
         }
         self.recheck(ring);
+        self.recheck_channels(ring);
+        self.depart_some(ring);
+        self.channels_due(ring);
+        self.fan_out(ring);
+        self.list_some();
         while let Some(token) = self.cx.wheel.pop(self.cx.now) {
             let key = (token & ((1 << 31) - 1)) as usize;
             let stamp = (token >> 31) as u32;
@@ -359,6 +409,8 @@ impl<R: Verbs> Service<R> for Gateway {
             }
             if let Some(key) = self.cx.dirty_clients.pop() {
                 self.flush_client(ring, key);
+            } else if self.channels.has_news() {
+                self.announce();
             } else if let Some(key) = self.cx.dirty_links.pop() {
                 self.flush_link(ring, key);
             } else {
@@ -366,7 +418,7 @@ impl<R: Verbs> Service<R> for Gateway {
             }
         }
         if let Some(deadline) = self.draining
-            && (self.clients.is_empty() && self.balancers.waiting() == 0 || self.cx.now >= deadline)
+            && (self.is_empty() || self.cx.now >= deadline)
         {
             self.finished = true;
         }
@@ -378,7 +430,11 @@ impl<R: Verbs> Service<R> for Gateway {
         // The once-a-second tick matters only while something is open: an idle shard sleeps.
         let tick = (self.cx.buffered + self.cx.retries.kept > 0).then_some(self.next_tick);
         let sweep = self.sweep.is_under_way().then_some(self.cx.now);
-        [wheel, drain, tick, sweep].into_iter().flatten().min()
+        let channels = self.channels.next_deadline(self.cx.now);
+        [wheel, drain, tick, sweep, channels]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn is_finished(&self) -> bool {

@@ -1,6 +1,6 @@
 //! The look at clients that are connected already, a few a turn, after settings changed who may stay.
 
-use crate::control::snapshot::Snapshot;
+use crate::control::snapshot::{Site, Snapshot};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -23,7 +23,10 @@ impl Sweep {
     pub fn begin(&mut self, before: &Snapshot, after: &Snapshot, keys: usize) {
         for (index, site) in after.sites.iter().enumerate() {
             let known = before.sites.get(index);
-            if known.is_some_and(|known| !Arc::ptr_eq(&known.trust, &site.trust)) {
+            let changed = |known: &Arc<Site>| {
+                !Arc::ptr_eq(&known.trust, &site.trust) || known.channels != site.channels
+            };
+            if known.is_some_and(changed) {
                 self.mark(index, keys);
             }
         }

@@ -150,6 +150,58 @@ stats! {
         /// Reset to free memory: the longest-stalled first.
         streams_evicted r#"event="evicted""#
     ]
+    gauge "tidegate_channels" "Notification channels open, by kind and by what their clients showed." [
+        channels_sse_certificate r#"kind="sse",auth="certificate""#
+        channels_sse_token r#"kind="sse",auth="token""#
+        channels_websocket_certificate r#"kind="websocket",auth="certificate""#
+        channels_websocket_token r#"kind="websocket",auth="token""#
+        channels_poll_certificate r#"kind="poll",auth="certificate""#
+        channels_poll_token r#"kind="poll",auth="token""#
+    ]
+    counter "tidegate_channels_opened_total" "Notification channels opened." [
+        channels_opened ""
+    ]
+    counter "tidegate_channels_ended_total" "Notification channels ended, by reason; answered: a long poll got its answer." [
+        channels_left r#"reason="left""#
+        channels_lost r#"reason="lost""#
+        channels_answered r#"reason="answered""#
+        channels_replaced r#"reason="replaced""#
+        channels_denied r#"reason="denied""#
+        channels_requested r#"reason="requested""#
+        channels_draining r#"reason="draining""#
+        channels_revoked r#"reason="revoked""#
+        channels_expired r#"reason="expired""#
+        channels_misbehaved r#"reason="misbehaved""#
+        channels_slow_ended r#"reason="slow""#
+        channels_forbidden r#"reason="forbidden""#
+    ]
+    counter "tidegate_channel_pushes_total" "Pushes to channels by what became of them." [
+        channel_sent r#"fate="sent""#
+        channel_gone r#"fate="gone""#
+        channel_dropped r#"fate="dropped""#
+    ]
+    counter "tidegate_channel_receipts_total" "Receipts of clients; lost: their connector had no link here." [
+        channel_receipts r#"outcome="sent""#
+        channel_receipts_lost r#"outcome="lost""#
+    ]
+    counter "tidegate_channel_keep_alives_total" "Signs of life sent on idle channels." [
+        channel_keep_alives ""
+    ]
+    counter "tidegate_channel_lists_restarted_total" "Full lists of channels begun anew because a link had no room for news." [
+        channel_lists_restarted ""
+    ]
+    counter "tidegate_channel_links_paused_total" "Times a link was not read because its pushes came faster than they went out." [
+        channel_links_paused ""
+    ]
+    gauge "tidegate_channel_backlog" "Pushes that wait for channels that do not read." [
+        channel_backlog ""
+    ]
+    gauge "tidegate_channels_slow" "Channels for which something waits." [
+        channel_slow ""
+    ]
+    gauge "tidegate_channel_bytes" "Memory of the channels in this process, their sockets excepted." [
+        channel_bytes ""
+    ]
     gauge "tidegate_stalled_bytes" "Body bytes that wait for a slow reader." [
         stalled_bytes ""
     ]
@@ -216,6 +268,25 @@ impl ShardStats {
             shard,
             ..Self::default()
         }
+    }
+
+    /// Counts a channel's end by its reason; one that the table does not name counts as lost.
+    pub fn count_channel_end(&mut self, reason: &str) {
+        let count = match reason {
+            "left" => &mut self.channels_left,
+            "answered" => &mut self.channels_answered,
+            "replaced" => &mut self.channels_replaced,
+            "denied" => &mut self.channels_denied,
+            "requested" => &mut self.channels_requested,
+            "draining" => &mut self.channels_draining,
+            "revoked" => &mut self.channels_revoked,
+            "expired" => &mut self.channels_expired,
+            "misbehaved" => &mut self.channels_misbehaved,
+            "slow" => &mut self.channels_slow_ended,
+            "forbidden" => &mut self.channels_forbidden,
+            _ => &mut self.channels_lost,
+        };
+        *count += 1;
     }
 
     /// Counts an answer by its class.

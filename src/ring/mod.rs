@@ -122,6 +122,9 @@ pub struct ConnectOptions {
     pub timeout: Option<Duration>,
     pub user_timeout: Option<Duration>,
     pub source: Option<std::net::IpAddr>,
+    /// Into the ring's own table, for those who hold more sockets than a process may have descriptors. Such a socket
+    /// cannot be detached.
+    pub direct: bool,
 }
 
 impl Event {
@@ -159,7 +162,10 @@ pub trait Verbs {
     ) -> io::Result<(ListenerId, SocketAddr)>;
     /// No accepts are made any more; a connection that the kernel had accepted already still comes as `Accepted`.
     fn stop_listening(&mut self, listener: ListenerId);
-    /// Starts a connection (TCP_NODELAY set); `Connected` or `Failed` follows. Plain descriptor.
+    /// Starts a connection (TCP_NODELAY set); `Connected` or `Failed` follows. Plain descriptor, unless `direct`.
+    ///
+    /// # Errors
+    /// No descriptor is left, of the process or (`direct`) of the ring's table.
     fn connect(&mut self, addr: SocketAddr, options: &ConnectOptions) -> io::Result<SocketId>;
     /// Takes a connected socket from elsewhere (link hand-over).
     fn adopt(&mut self, fd: OwnedFd) -> io::Result<SocketId>;

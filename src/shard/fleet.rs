@@ -2,7 +2,7 @@
 //! addresses, then all begin. A shard that cannot start ends the others, and says why.
 
 use crate::ring::Verbs;
-use crate::ring::uring::Ring;
+use crate::ring::uring::{Ring, RingConfig};
 use std::sync::{Arc, mpsc};
 use std::{io, thread};
 
@@ -60,6 +60,7 @@ where
         };
         let spec = ShardSpec {
             core: Some(index),
+            ring: RingConfig::of_many(shards),
             on_exit: Some(Box::new(watch)),
             ..ShardSpec::new(&format!("{name}-{index}"))
         };

@@ -4,6 +4,7 @@
 //! [`simulation`] several of them on one thread, in virtual time. Shards share nothing; what must go from one to another
 //! goes by value through [`mesh`].
 
+pub mod bare; // runs a `Service` on a plain thread over a ring, without an executor
 pub mod executor; // runs a `Service` on a pinned glommio executor with its ring and the sleep protocol
 pub mod fleet; // the shards of one process, each with its mailbox
 pub mod mesh; // bounded crossbeam queues plus the ring's wake-up

@@ -20,6 +20,7 @@ mod aborts;
 mod admission;
 mod balancers;
 mod certificates;
+mod channels;
 mod check;
 mod connectors;
 mod curl;

@@ -4,7 +4,7 @@ use super::common::{address, admin, name, read_log, shards};
 use super::files::{self, Purpose};
 use super::reader::{At, Section, Wrong};
 use super::sites::{self, check_host, covers};
-use super::{AccessLog, GatewayConfig, Limits, TlsFiles};
+use super::{AccessLog, ChannelLimits, GatewayConfig, Limits, Slow, TlsFiles};
 use crate::control::certificates::facts::Facts;
 use crate::control::certificates::pem;
 use crate::control::certificates::tickets::SharedTicketer;
@@ -56,6 +56,7 @@ pub fn read(top: &Section<'_>) -> Option<GatewayConfig> {
 
     let sites = sites::read(top, &certificates);
     let limits = read_limits(&top.section("limits"));
+    let channels = read_channels(&top.section("channels"));
     let fetch = read_fetch(&top.section("fetch"));
     let access_log = read_log(top, AccessLog::Errors);
     Some(GatewayConfig {
@@ -72,6 +73,7 @@ pub fn read(top: &Section<'_>) -> Option<GatewayConfig> {
         connector_ca: connector_ca?,
         sites,
         limits,
+        channels,
         fetch,
         access_log,
     })
@@ -206,6 +208,25 @@ fn read_limits(section: &Section<'_>) -> Limits {
         half_close: section
             .boolean("half_close")
             .map_or(default.half_close, |at| at.value),
+    }
+}
+
+fn read_channels(section: &Section<'_>) -> ChannelLimits {
+    let default = ChannelLimits::default();
+    let number = |key, range, default: usize| {
+        section.integer(key, range).map_or(default, |at| {
+            usize::try_from(at.value).unwrap_or(usize::MAX)
+        })
+    };
+    let keep_alive = section.integer("keep_alive_seconds", 5..=400);
+    ChannelLimits {
+        most: number("most", 1..=16_000_000, default.most),
+        keep_alive_seconds: keep_alive.map_or(default.keep_alive_seconds, |at| at.value),
+        backlog: number("backlog", 1..=1024, default.backlog),
+        slow: match section.word("slow", &["drop_oldest", "close"]) {
+            Some(word) if word.value == "close" => Slow::Close,
+            _ => Slow::DropOldest,
+        },
     }
 }
 

@@ -57,6 +57,7 @@ pub struct GatewayConfig {
     pub connector_ca: PathBuf,
     pub sites: Vec<SiteConfig>,
     pub limits: Limits,
+    pub channels: ChannelLimits,
     /// How keys and revocation lists are fetched.
     pub fetch: super::fetch::Plan,
     pub access_log: AccessLog,
@@ -85,6 +86,24 @@ pub struct Limits {
     pub idle_seconds: u64,
     pub headers: usize,
     pub half_close: bool,
+}
+/// Notification channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChannelLimits {
+    /// Of the process.
+    pub most: usize,
+    /// Between two signs of life on an idle channel; each is up to a fifth earlier or later.
+    pub keep_alive_seconds: u64,
+    /// Pushes that wait for a client that does not read.
+    pub backlog: usize,
+    pub slow: Slow,
+}
+/// What happens to a channel whose backlog is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Slow {
+    /// The push that has waited longest goes.
+    DropOldest,
+    Close,
 }
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AccessLog {
@@ -195,6 +214,17 @@ impl std::fmt::Display for Complaint {
             Ok(())
         } else {
             write!(f, " (hint: {})", self.hint)
+        }
+    }
+}
+
+impl Default for ChannelLimits {
+    fn default() -> Self {
+        Self {
+            most: 2_000_000,
+            keep_alive_seconds: 45,
+            backlog: 16,
+            slow: Slow::DropOldest,
         }
     }
 }

@@ -4,8 +4,9 @@ use super::common::checked_name;
 use super::files;
 use super::reader::{At, Section};
 use super::site_trust;
+use super::source::Source;
 use crate::control::certificates::{facts, pem};
-use crate::control::settings::{IdField, MAX_REVISION, PublishedCa, SiteSettings};
+use crate::control::settings::{Auth, IdField, MAX_REVISION, PublishedCa, SiteSettings};
 use std::path::{Path, PathBuf};
 use toml::de::DeValue;
 
@@ -40,13 +41,6 @@ pub fn read(top: &Section<'_>, site: &str) -> (SiteSettings, Accepts, Vec<PathBu
     }
     let (crl, crl_fail, crl_files) = site_trust::read_crl(&section, &client_ca);
     let channels = section.word("channels", &["certificate", "token", "any"]);
-    if let Some(channels) = channels.filter(|at| at.value != "any") {
-        source.warn(
-            channels.line,
-            "`channels` has no effect: this version has no notification channels",
-            "take it out",
-        );
-    }
     let denied = site_trust::read_deny(&section);
     let issuers = site_trust::read_issuers(&section, site);
     let accepts = Accepts {
@@ -62,8 +56,37 @@ pub fn read(top: &Section<'_>, site: &str) -> (SiteSettings, Accepts, Vec<PathBu
         crl,
         crl_fail,
         issuers,
+        channels: read_channels(source, channels, accepts),
     };
     (settings, accepts, crl_files)
+}
+
+/// Who may open a channel. What nobody could show is told.
+fn read_channels(source: &Source, word: Option<At<&str>>, accepts: Accepts) -> Auth {
+    let Some(word) = word else {
+        return Auth::Any;
+    };
+    let (auth, accepted, hint) = match word.value {
+        "certificate" => (
+            Auth::Certificate,
+            accepts.certificates,
+            "name the clients' CA in `client_ca`",
+        ),
+        "token" => (
+            Auth::Token,
+            accepts.tokens,
+            "name an issuer in [[site.oidc]], or `tokens`",
+        ),
+        _ => (Auth::Any, true, ""),
+    };
+    if !accepted {
+        let what = format!(
+            "no client can open a channel: `channels` is {:?}",
+            word.value
+        );
+        source.warn(word.line, what, hint);
+    }
+    auth
 }
 
 /// `{ name, file, id }`, or a bare path, then named after its file.

@@ -664,8 +664,8 @@ fn what_has_no_effect_is_warned_of_and_taken() {
     for (from, to, text) in [
         (
             "revision = 4",
-            "revision = 4\nchannels = \"certificate\"",
-            "`channels` has no effect",
+            "revision = 4\nchannels = \"token\"",
+            "no client can open a channel",
         ),
         (
             "[[route]]",
@@ -910,7 +910,8 @@ fn check_prints_each_complaint_and_gives_the_exit_code() {
     );
     assert_eq!(code, 0);
     assert!(
-        text.contains(": warning: `channels`") && text.contains("(0 errors, 1 warnings)"),
+        text.contains(": warning: no client can open a channel")
+            && text.contains("(0 errors, 1 warnings)"),
         "{text}"
     );
 }

@@ -136,6 +136,21 @@ impl Authority {
     }
 
     pub fn issue(&self, subject: &Subject, life: &Life) -> Result<Pair, String> {
+        let key = new_key()?;
+        let certificate = self.certify(subject, life, &key)?;
+        Ok(Pair {
+            certificate: certificate.pem(),
+            key: key.serialize_pem(),
+        })
+    }
+
+    /// A certificate for a key that is there already.
+    pub fn certify(
+        &self,
+        subject: &Subject,
+        life: &Life,
+        key: &KeyPair,
+    ) -> Result<rcgen::Certificate, String> {
         let wrong =
             |error: rcgen::Error| format!("cannot issue for {:?}: {error}", subject.common_name);
         let mut params = CertificateParams::new(subject.names.clone()).map_err(wrong)?;
@@ -149,16 +164,11 @@ impl Authority {
         params.use_authority_key_identifier_extension = true;
         params.not_before = life.not_before;
         params.not_after = life.not_after;
-        let key = new_key()?;
-        let certificate = params.signed_by(&key, &self.issuer).map_err(wrong)?;
-        Ok(Pair {
-            certificate: certificate.pem(),
-            key: key.serialize_pem(),
-        })
+        params.signed_by(key, &self.issuer).map_err(wrong)
     }
 }
 
-fn new_key() -> Result<KeyPair, String> {
+pub fn new_key() -> Result<KeyPair, String> {
     KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)
         .map_err(|error| format!("cannot make a key: {error}"))
 }

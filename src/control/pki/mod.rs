@@ -9,12 +9,15 @@
 
 mod authority;
 pub(in crate::control) mod files;
+mod identities;
 mod revoke;
 
 use authority::{Authority, Life, Subject};
 use clap::{Args, Subcommand};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+
+pub use identities::Identities;
 
 /// File stems of the two CAs.
 pub const CA: &str = "ca";

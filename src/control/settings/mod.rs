@@ -54,7 +54,11 @@ pub struct SiteSettings {
     pub crl_fail: CrlFail,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub issuers: Vec<PublishedIssuer>,
+    /// Who may open a notification channel; `Any` unless said. Never `None`: a channel is somebody's.
+    #[serde(default, skip_serializing_if = "Auth::is_any")]
+    pub channels: Auth,
 }
+
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct PublishedCa {
@@ -73,14 +77,21 @@ pub enum IdField {
     UriSan,
     Serial,
 }
-#[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum Auth {
     Certificate,
     Token,
+    #[default]
     Any,
     None,
 }
+impl Auth {
+    fn is_any(&self) -> bool {
+        *self == Auth::Any
+    }
+}
+
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct PublishedRoute {
@@ -123,6 +134,9 @@ impl SiteDocument {
         let site = &self.site;
         if site.revision > MAX_REVISION {
             return Err(format!("revision {} is over 2^53", site.revision));
+        }
+        if site.channels == Auth::None {
+            return Err("channels is \"none\": a channel is somebody's".into());
         }
         at_most("client_ca", site.client_ca.len(), MAX_CAS)?;
         at_most("routes", self.routes.len(), MAX_ROUTES)?;

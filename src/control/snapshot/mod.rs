@@ -20,7 +20,7 @@ mod trust;
 
 pub use deny::DenyLists;
 pub use hosts::HostTable;
-pub use identity::{ClientIdentity, MAX_CLIENT_ID_BYTES, Proof};
+pub use identity::{ClientIdentity, IssuerAndSerial, MAX_CLIENT_ID_BYTES, Proof};
 pub use registry::{ConnectorIds, Registry};
 pub use revocation::{MAX_LIST_BYTES, RevocationList, RevocationLists};
 pub use routes::{PathTable, RouteTable};
@@ -55,6 +55,8 @@ pub struct Site {
     /// Of the settings in force; 0 before the first document.
     pub revision: u64,
     pub routes: RouteTable,
+    /// What a client must show to open a channel; never `Auth::None`.
+    pub channels: Auth,
     pub trust: Arc<Trust>,
 }
 

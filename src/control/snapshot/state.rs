@@ -3,7 +3,7 @@
 use super::overlap::RoutesByPath;
 use super::{RevocationList, Route, RouteTable, Site, Source, Trust};
 use crate::control::config::SiteConfig;
-use crate::control::settings::{PublishedRoute, SiteSettings};
+use crate::control::settings::{Auth, PublishedRoute, SiteSettings};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -52,6 +52,7 @@ impl SiteState {
                 published: false,
                 revision: 0,
                 routes: RouteTable::default(),
+                channels: Auth::Any,
                 trust: Arc::default(),
             }),
             config,
@@ -182,6 +183,10 @@ impl SiteState {
                 .as_ref()
                 .map_or(0, |settings| settings.published.revision),
             routes: RouteTable::new(routes),
+            channels: self
+                .settings
+                .as_ref()
+                .map_or(Auth::Any, |settings| settings.published.channels),
             trust: self
                 .settings
                 .as_ref()

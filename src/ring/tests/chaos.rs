@@ -64,8 +64,10 @@ impl<W: World> Chaos<W> {
 
     fn connect(&mut self) {
         let direct = self.rng.bool();
-        let (client, server) = self.bench.connect_to(self.addrs[direct as usize]);
-        for (ring, socket, direct) in [(0, client, false), (1, server, direct)] {
+        let ours_direct = self.rng.bool();
+        let addr = self.addrs[direct as usize];
+        let (client, server) = self.bench.connect_by(addr, ours_direct);
+        for (ring, socket, direct) in [(0, client, ours_direct), (1, server, direct)] {
             let stream = self.streams + ring as u64;
             let peer = self.streams + 1 - ring as u64;
             self.ends.push(End {

@@ -197,10 +197,15 @@ impl<W: World> Bench<W> {
 
     /// A connection: ring 0's socket, ring 1's.
     fn connect_to(&mut self, addr: SocketAddr) -> (SocketId, SocketId) {
-        let client = self
-            .ring(0)
-            .connect(addr, &ConnectOptions::default())
-            .unwrap();
+        self.connect_by(addr, false)
+    }
+
+    fn connect_by(&mut self, addr: SocketAddr, direct: bool) -> (SocketId, SocketId) {
+        let options = ConnectOptions {
+            direct,
+            ..Default::default()
+        };
+        let client = self.ring(0).connect(addr, &options).unwrap();
         self.event(0, "Connected", |event| {
             matches!(event, Event::Connected { socket } if *socket == client).then_some(())
         });
@@ -249,10 +254,11 @@ fn echo<W: World>() {
     for direct in [false, true] {
         let mut bench = Bench::<W>::new();
         let (listener, addr) = bench.listen(direct);
-        let client = bench
-            .ring(0)
-            .connect(addr, &ConnectOptions::default())
-            .unwrap();
+        let options = ConnectOptions {
+            direct,
+            ..Default::default()
+        };
+        let client = bench.ring(0).connect(addr, &options).unwrap();
         let (of, server, peer) = bench.event(1, "Accepted", |event| match event {
             Event::Accepted {
                 listener,
@@ -738,17 +744,20 @@ fn a_connection_to_nobody_fails<W: World>() {
     let (listener, addr) = bench.listen(true);
     bench.ring(1).stop_listening(listener);
     bench.turns(10);
-    let options = ConnectOptions {
-        timeout: Some(Duration::from_secs(5)),
-        ..Default::default()
-    };
-    let client = bench.ring(0).connect(addr, &options).unwrap();
-    assert_eq!(bench.failed(0, client), ErrorKind::ConnectionRefused);
-    bench.ring(0).close(client);
-    let given_up = bench.ring(0).connect(addr, &options).unwrap();
-    bench.ring(0).close(given_up);
-    bench.turns(20);
-    assert!(bench.seen[0].is_empty(), "after close: {:?}", bench.seen[0]);
+    for direct in [false, true] {
+        let options = ConnectOptions {
+            timeout: Some(Duration::from_secs(5)),
+            direct,
+            ..Default::default()
+        };
+        let client = bench.ring(0).connect(addr, &options).unwrap();
+        assert_eq!(bench.failed(0, client), ErrorKind::ConnectionRefused);
+        bench.ring(0).close(client);
+        let given_up = bench.ring(0).connect(addr, &options).unwrap();
+        bench.ring(0).close(given_up);
+        bench.turns(20);
+        assert!(bench.seen[0].is_empty(), "after close: {:?}", bench.seen[0]);
+    }
 }
 
 /// Lets everything arrive at ring 1 without asking it for events.

@@ -323,17 +323,59 @@ fn a_listener_goes_to_the_next_process_with_its_backlog() {
 fn a_source_address_is_kept() {
     let mut bench = Bench::<Real>::new();
     let (_, addr) = bench.listen(true);
-    let source = Some("127.0.0.77".parse().unwrap());
+    for direct in [false, true] {
+        let source = Some("127.0.0.77".parse().unwrap());
+        let options = ConnectOptions {
+            source,
+            direct,
+            ..Default::default()
+        };
+        bench.ring(0).connect(addr, &options).unwrap();
+        let peer = bench.event(1, "Accepted", |event| match event {
+            Event::Accepted { peer, .. } => Some(*peer),
+            _ => None,
+        });
+        assert_eq!(Some(peer.ip()), source);
+    }
+}
+
+/// The table's entries come back whichever way a socket ends, and a full table refuses.
+#[test]
+fn direct_connections_take_entries_and_give_them_back() {
+    let config = RingConfig {
+        direct_descriptors: 4,
+        ..RingConfig::default()
+    };
+    let mut bench = Bench::<Real>::with(&config);
+    let (_, addr) = bench.listen(false);
     let options = ConnectOptions {
-        source,
+        direct: true,
+        timeout: Some(Duration::from_secs(20)),
         ..Default::default()
     };
-    bench.ring(0).connect(addr, &options).unwrap();
-    let peer = bench.event(1, "Accepted", |event| match event {
-        Event::Accepted { peer, .. } => Some(*peer),
-        _ => None,
-    });
-    assert_eq!(Some(peer.ip()), source);
+    for round in 0..5 {
+        let held: Vec<_> = (0..4)
+            .map(|_| bench.ring(0).connect(addr, &options).unwrap())
+            .collect();
+        let full = bench.ring(0).connect(addr, &options).unwrap_err();
+        assert_eq!(full.raw_os_error(), Some(libc::ENFILE));
+        if round % 2 == 0 {
+            bench.until("all connected", |bench| {
+                let connected = |e: &&Event| matches!(e, Event::Connected { .. });
+                (bench.seen[0].iter().filter(connected).count() == 4).then_some(())
+            });
+        } // else they are given up on their way into the table
+        for (index, socket) in held.into_iter().enumerate() {
+            match index % 2 {
+                0 => bench.ring(0).close(socket),
+                _ => bench.ring(0).abort(socket),
+            }
+        }
+        bench.until("none held", |bench| {
+            (bench.world.0[0].sockets() == 0).then_some(())
+        });
+        bench.seen[0].clear();
+    }
 }
 
 #[test]

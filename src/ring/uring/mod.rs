@@ -8,11 +8,13 @@
 //! queue     submission, completion, arguments' lifetimes     accept    listeners: single-shot accepts, back-off
 //! slot      one socket's state; how an operation names it    transfer  receive and send
 //! verbs     the trait, on top of all                         ending    close, abort, detach, joining, give-back
+//! connect   connections made by us, into either table
 //! ```
 //! Work per connection per turn is bounded by what is armed: one one-shot receive (64 KiB), or one multishot receive,
 //! which the kernel interrupts after 32 buffers (64 KiB); one send.
 
 mod accept;
+mod connect;
 mod ending;
 pub(in crate::ring) mod queue;
 mod slot;
@@ -88,6 +90,30 @@ impl Default for RingConfig {
     }
 }
 
+impl RingConfig {
+    /// Sizes for one of `shards` rings of a process. Buffers go round, so that in time all are touched: of more shards than
+    /// a machine has cores each gets fewer, and the process as much as a few shards would have.
+    pub fn of_many(shards: usize) -> RingConfig {
+        let all = RingConfig::default();
+        let part = |most: u16, least: u16| {
+            let share = usize::from(most) * FEW_SHARDS / shards.max(1);
+            let share = u16::try_from(share).unwrap_or(most).max(least);
+            // The largest power of two within it.
+            (1 << share.ilog2()).min(most)
+        };
+        RingConfig {
+            submissions: u32::from(part(2_048, 256)),
+            completions: u32::from(part(16_384, 2_048)),
+            small_buffers: (part(all.small_buffers.0, 128), all.small_buffers.1),
+            large_buffers: (part(all.large_buffers.0, 8), all.large_buffers.1),
+            ..all
+        }
+    }
+}
+
+/// Shards up to which each ring has its full size.
+const FEW_SHARDS: usize = 8;
+
 /// What has been counted since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -124,6 +150,8 @@ pub struct Ring {
     /// Entries of the direct table that neither a socket nor an accept under way has.
     direct_free: u32,
     direct_total: u32,
+    /// Sockets on their way into the direct table; at most as many as it has entries.
+    installs: connect::Installs,
     /// Events found but not yet given: at most a few at a time.
     ready: VecDeque<Event>,
     /// Sockets that are closing, and until when they may; in that order, since all wait equally long.
@@ -185,6 +213,7 @@ impl Ring {
             accepts: config.accepts.clamp(1, 64),
             direct_free: direct,
             direct_total: direct,
+            installs: connect::Installs::default(),
             ready: VecDeque::new(),
             closing: VecDeque::new(),
             stalled_bytes: 0,
@@ -401,34 +430,13 @@ impl Ring {
             Op::Send => self.send_done(index, result),
             Op::RoomPoll => self.room_poll_done(index, result),
             Op::Connect => self.connect_done(index, result),
+            Op::Install => self.install_done(index, result),
             other => self.slots[index].ops.remove(other),
         }
         if tag.op == Op::Close {
             self.release(index);
         } else {
             self.settle(index);
-        }
-    }
-
-    fn connect_done(&mut self, index: usize, result: i32) {
-        let socket = self.id(index);
-        let slot = &mut self.slots[index];
-        slot.ops.remove(Op::Connect);
-        if slot.life != Life::Connecting {
-            return;
-        }
-        if result >= 0 {
-            slot.life = Life::Open;
-            self.ready.push_back(Event::Connected { socket });
-            self.arm_receive(index);
-        } else {
-            // Nothing but its timeout cancels a connect whose owner still waits.
-            let errno = if result == -libc::ECANCELED {
-                libc::ETIMEDOUT
-            } else {
-                -result
-            };
-            self.fail(index, errno);
         }
     }
 
@@ -544,6 +552,7 @@ impl Drop for Ring {
             std::mem::forget(std::mem::take(&mut self.slots));
             std::mem::forget(std::mem::take(&mut self.listeners));
             std::mem::forget(std::mem::take(&mut self.wake_count));
+            std::mem::forget(std::mem::take(&mut self.installs));
             self.groups
                 .iter()
                 .for_each(|group| std::mem::forget(group.clone()));

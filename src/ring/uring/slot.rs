@@ -26,24 +26,25 @@ pub(super) enum Op {
     Shutdown = 6,
     Linger = 7,
     Close = 8,
+    Install = 9,
     // answers to cancellations of a socket's operations; not joined
-    CancelReceive = 9,
-    CancelHangUpPoll = 10,
-    CancelOther = 11,
+    CancelReceive = 10,
+    CancelHangUpPoll = 11,
+    CancelOther = 12,
     // of a listener
-    Accept = 12,
-    CancelAccept = 13,
+    Accept = 13,
+    CancelAccept = 14,
     // of the ring
-    Wake = 14,
-    Timer = 15,
-    TimerUpdate = 16,
-    CancelAll = 17,
+    Wake = 15,
+    Timer = 16,
+    TimerUpdate = 17,
+    CancelAll = 18,
 }
 
 impl Op {
     fn from_code(code: u8) -> Option<Op> {
         use Op::*;
-        const ALL: [Op; 18] = [
+        const ALL: [Op; 19] = [
             Receive,
             HangUpPoll,
             Send,
@@ -53,6 +54,7 @@ impl Op {
             Shutdown,
             Linger,
             Close,
+            Install,
             CancelReceive,
             CancelHangUpPoll,
             CancelOther,
@@ -112,7 +114,7 @@ impl Ops {
     }
     pub(super) fn insert(&mut self, op: Op) {
         assert!(
-            op as u8 <= Op::Close as u8 && !self.has(op),
+            op as u8 <= Op::Install as u8 && !self.has(op),
             "{op:?} is under way already"
         );
         self.0 |= 1 << op as u16;
@@ -263,7 +265,7 @@ mod tests {
 
     #[test]
     fn tags_keep_all_three_parts() {
-        for code in 0..18 {
+        for code in 0..19 {
             let op = Op::from_code(code).unwrap();
             assert_eq!(op as u8, code);
             for (generation, index) in [(0, 0), (u32::MAX, Tag::INDEX_MAX), (1, 2), (1 << 31, 1)] {

@@ -14,26 +14,10 @@
 //! | less, or EAGAIN         | counted as stalled; POLLOUT; the rest again                              |
 //! | anything else           | `Failed`, once the receive under way has given what had come             |
 
-use super::accept::set_connection_options;
 use super::slot::{Life, Op, entry};
 use super::{LARGE, Ring, SMALL};
-use crate::ring::{ConnectOptions, Event, Receive, sys};
+use crate::ring::{Event, Receive};
 use io_uring::{cqueue, opcode, squeue};
-use socket2::{Domain, Protocol, Socket, Type};
-use std::io;
-use std::net::SocketAddr;
-
-/// A socket with the options of one that connects.
-pub(super) fn connecting_socket(addr: SocketAddr, options: &ConnectOptions) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-    set_connection_options(&socket, options.user_timeout)?;
-    if let Some(source) = options.source {
-        // The port is chosen when the peer is known, so that ports are unique per peer and not per source.
-        sys::set_option(&socket, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)?;
-        socket.bind(&SocketAddr::new(source, 0).into())?;
-    }
-    Ok(socket)
-}
 
 fn group_of(mode: Receive) -> usize {
     if mode == Receive::Large { LARGE } else { SMALL }
@@ -162,6 +146,7 @@ impl Ring {
             }
             (errno, _) if errno == -libc::ENOBUFS => {
                 self.counters.receives_put_off += 1;
+                self.groups[group].grow();
                 if last && slot.want == Some(slot.armed) {
                     slot.waits_for_buffers = true;
                     self.dry[group].push_back(socket);

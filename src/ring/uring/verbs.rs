@@ -1,10 +1,8 @@
 //! The verbs, as the driver carries them out.
 
-use super::slot::{File, Life, Op, entry};
-use super::{Ring, Waker, accept, transfer};
+use super::slot::{File, Life};
+use super::{Ring, Waker, accept};
 use crate::ring::{ConnectOptions, Event, ListenOptions, ListenerId, Receive, SocketId, Verbs};
-use io_uring::opcode;
-use io_uring::types::Timespec;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -27,33 +25,7 @@ impl Verbs for Ring {
     }
 
     fn connect(&mut self, addr: SocketAddr, options: &ConnectOptions) -> io::Result<SocketId> {
-        let socket = transfer::connecting_socket(addr, options)?;
-        let Some(index) = self.allocate(File::Plain(socket.into()), Life::Connecting) else {
-            return Err(io::Error::other(
-                "the ring holds as many sockets as it can number",
-            ));
-        };
-        let address = Box::new(socket2::SockAddr::from(addr));
-        let connect = entry!(self.slots[index].file.target(), |fd| {
-            opcode::Connect::new(fd, address.as_ptr().cast(), address.len()).build()
-        });
-        match options.timeout {
-            // SAFETY: the kernel copies the address when the entry is submitted, and `keep` has it until then.
-            None => unsafe { self.start(index, Op::Connect, connect) },
-            Some(timeout) => {
-                let time = Box::new(Timespec::from(timeout));
-                let timeout = opcode::LinkTimeout::new(&*time).build();
-                let connect = connect.user_data(self.tag(index, Op::Connect));
-                let timeout = timeout.user_data(self.tag(index, Op::ConnectTimeout));
-                self.slots[index].ops.insert(Op::Connect);
-                self.slots[index].ops.insert(Op::ConnectTimeout);
-                // SAFETY: likewise, of the address and of the time.
-                unsafe { self.queue.push_linked(connect, timeout) };
-                self.queue.keep(time);
-            }
-        }
-        self.queue.keep(address);
-        Ok(self.id(index))
+        self.start_connection(addr, options)
     }
 
     fn adopt(&mut self, fd: OwnedFd) -> io::Result<SocketId> {

@@ -149,6 +149,10 @@ impl Server {
     pub fn is_head_request(&self) -> bool {
         self.exchange.head_request
     }
+    /// Another request may follow the open one.
+    pub fn keeps_alive(&self) -> bool {
+        self.exchange.keep_alive && !self.exchange.closing
+    }
     /// The owner gives up on what is being received (a head that came too slowly): an answer is due, then the end.
     pub fn give_up(&mut self) {
         self.exchange.refuse();

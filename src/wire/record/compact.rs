@@ -1,4 +1,4 @@
-//! Both directions of an idle server connection, without anything that can be computed again for less than it costs to
+//! Both directions of an idle connection, without anything that can be computed again for less than it costs to
 //! keep.
 
 use super::keys::{Expanded, MAX_BYTES, MAX_KEY_IV};
@@ -26,7 +26,8 @@ pub struct Compact {
 }
 
 impl Compact {
-    /// `None` unless both directions are a server's: secrets in TLS 1.3, key and iv in TLS 1.2, of one suite.
+    /// `None` unless both directions are of one suite and of the form that servers have: secrets in TLS 1.3, key and iv in
+    /// TLS 1.2.
     pub fn new(sealer: &Sealer, opener: &Opener) -> Option<Self> {
         let suite = sealer.suite();
         let is_secret = suite.is_tls13();

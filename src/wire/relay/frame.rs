@@ -120,7 +120,7 @@ impl Kind {
             Kind::ChannelDown | Kind::ChannelClose => (9, MAX_DATA),
             Kind::Notify => (19, MAX_DATA),
             Kind::Outcome => (26, MAX_DATA),
-            Kind::Receipt => (24, MAX_DATA),
+            Kind::Receipt => (18, MAX_DATA),
         }
     }
 

@@ -36,7 +36,7 @@
 //! | 0x22 | CHANNEL_CLOSE | connector | 0 | 9–16376 |
 //! | 0x23 | NOTIFY | connector | 0 | 19–16376 |
 //! | 0x24 | OUTCOME | gateway | 0 | 26–16376 |
-//! | 0x25 | RECEIPT | gateway | 0 | 24–16376 |
+//! | 0x25 | RECEIPT | gateway | 0 | 18–16376 |
 //!
 //! An unknown kind from 0x80 on is skipped (its length is still bounded by 65,536); any other unknown kind, a payload out
 //! of bounds, a stream that is 0 where an id must stand or the reverse, or a kind from the wrong side ends the session.
@@ -215,7 +215,8 @@
 //!               17  …  form 0: channels, at least 1; each:   0  4  slot   4  4  generation
 //!                                                            8  1  1 sent, 2 gone, 3 dropped
 //!                      form 1, and nothing after it:         0  4  sent   4  4  gone   8  4  dropped
-//! RECEIPT        0  …  receipts, at least 1; each:   0 16  push id   16  4  slot   20  4  generation
+//! RECEIPT        0  …  receipts, at least 1; each:   0 16  push id
+//!                       16  1  length of the client id (1–128)    17  …  client id, visible ASCII
 //! ```
 //!
 //! Entries fill the payload to its end. A breach ends the session.
@@ -235,7 +236,8 @@
 //!
 //! **Pushes.** The gateway answers NOTIFY with one fate for each of its channels, in any number of OUTCOME frames, or, when
 //! it was for all, with totals. To all: all channels of the link's site that the shard holds at that moment. RECEIPT says
-//! that the client has the push; it goes to the connector that the push id names.
+//! that the client has the push, on whatever channel it came; it goes to the connector that the push id names: its first
+//! 6 bytes are those of the SHA-256 of site, a zero byte and connector id.
 //!
 //! # What never happens here
 //!
@@ -267,8 +269,8 @@ pub use crate::wire::Field;
 pub use channel::{
     Audience, Batch, CHANNEL_QUEUE, ChannelAuth, ChannelClose, ChannelDown, ChannelFate,
     ChannelKey, ChannelKind, ChannelUp, CloseReason, Closes, DownReason, Downs, Entries, Entry,
-    Fate, MAX_CLIENT_ID, MAX_PUSH, Notification, Outcome, Outcomes, PushId, Receipt, Receipts,
-    Summary, Totals, Ups,
+    Fate, MAX_CLIENT_ID, MAX_PUSH, Notification, Outcome, Outcomes, PUSH_ID_TEXT, PushId, Receipt,
+    Receipts, Summary, Totals, Ups,
 };
 pub use control::{BUSY, MAX_DOCUMENT, MAX_ID};
 pub use credit::{SESSION_CREDIT, STREAM_CREDIT};
@@ -534,7 +536,7 @@ pub enum Event<'a, T> {
         outcome: Outcome<'a>,
     },
     /// Clients that have their pushes (gateway → connector).
-    Receipt(Entries<'a, Receipt>),
+    Receipt(Entries<'a, Receipt<'a>>),
 }
 
 /// Whose fault it is that a session broke.

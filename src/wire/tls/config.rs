@@ -24,6 +24,15 @@ pub fn prepare_client_config(config: &mut ClientConfig) {
     config.enable_early_data = false;
 }
 
+/// Prepares a client config for connections that may be parked ([`Connection::park`](super::Connection::park)): as
+/// [`prepare_client_config`], but their traffic secrets are kept instead of what stores session tickets, so they resume no
+/// session and drop the tickets that they are given.
+pub fn prepare_parking_client_config(config: &mut ClientConfig) {
+    prepare_client_config(config);
+    config.key_log = Arc::new(TrafficSecrets);
+    config.resumption = rustls::client::Resumption::disabled();
+}
+
 pub(super) fn check_server(config: &ServerConfig) -> Result<(), TlsError> {
     if !config.enable_secret_extraction
         || config.max_early_data_size != 0

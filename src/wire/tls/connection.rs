@@ -278,8 +278,9 @@ impl Connection {
         }
     }
 
-    /// What of an established server connection must be kept while it is idle. Gives the connection back if it is a
-    /// client's, if it is not established or has failed, and while a partial record or anything to transmit waits.
+    /// What of an established connection must be kept while it is idle. Gives the connection back if it is a client's that
+    /// stores session tickets, if it is not established or has failed, and while a partial record or anything to transmit
+    /// waits.
     #[expect(
         clippy::result_large_err,
         reason = "the error is the connection itself, whose place was there before"

@@ -220,8 +220,17 @@ impl Handshake {
             Side::Client(connection) => {
                 let (extracted, kernel) = connection.dangerous_into_kernel_connection()?;
                 let suite = suite_of(&kernel)?;
-                let (tx, rx) = plain_keys(suite, &extracted)?;
-                let kernel: Option<Box<Kernel>> = suite.is_tls13().then(|| Box::new(kernel));
+                let parks = suite.is_tls13() && caught.client.is_some();
+                let (tx, rx) = if parks {
+                    (
+                        secret_keys(suite, caught.client, &extracted.tx.1)?,
+                        secret_keys(suite, caught.server, &extracted.rx.1)?,
+                    )
+                } else {
+                    plain_keys(suite, &extracted)?
+                };
+                let stores_tickets = suite.is_tls13() && !parks;
+                let kernel: Option<Box<Kernel>> = stores_tickets.then(|| Box::new(kernel));
                 Traffic::client(
                     Sealer::new(tx, extracted.tx.0),
                     Opener::new(rx, extracted.rx.0),
@@ -309,14 +318,14 @@ fn suite_of<D>(kernel: &KernelConnection<D>) -> Result<Suite, TlsError> {
         .ok_or_else(|| TlsError::ours(format!("cipher suite {suite:?} has no record plane")))
 }
 
-/// Keys of a TLS 1.3 server direction: the secret that was caught, if it is the one behind the extracted key.
+/// Keys of a TLS 1.3 direction: the secret that was caught, if it is the one behind the extracted key.
 fn secret_keys(
     suite: Suite,
     secret: Option<Box<sink::Secret>>,
     extracted: &ConnectionTrafficSecrets,
 ) -> Result<Keys, TlsError> {
     let secret = secret.ok_or_else(|| {
-        TlsError::ours("no traffic secret caught: config did not go through prepare_server_config")
+        TlsError::ours("no traffic secret caught: config did not go through its prepare function")
     })?;
     let (key, iv) = key_iv(extracted)?;
     Keys::from_secret(suite, secret.as_bytes())

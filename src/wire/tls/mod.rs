@@ -12,7 +12,8 @@
 //!   Finished in `input` is opened here, with the sequence numbers that rustls handed out.
 //! - A TLS 1.3 server connection keeps its two traffic secrets and nothing of rustls. They come through the key log of
 //!   the config (`sink.rs`), and are used only if they give the very keys that rustls extracted.
-//! - A TLS 1.3 client connection keeps its `KernelConnection`: only that can store session tickets.
+//! - A TLS 1.3 client connection keeps its `KernelConnection`: only that can store session tickets. Those of a config that
+//!   went through [`prepare_parking_client_config`] store none, and keep their secrets as a server does.
 //! - After the handshake come data, alerts, KeyUpdate, and from a server NewSessionTicket. Anything else is a fatal alert:
 //!   no renegotiation, no early data, no client certificate after the handshake.
 //! - A connection that waits holds no buffer: a partial record is stored only as far as it came, and the store is freed
@@ -43,7 +44,7 @@ pub mod tickets;
 mod traffic;
 pub mod verifier;
 
-pub use config::{prepare_client_config, prepare_server_config};
+pub use config::{prepare_client_config, prepare_parking_client_config, prepare_server_config};
 pub use connection::Connection;
 pub use error::TlsError;
 pub use hello::ChooseConfig;
@@ -51,6 +52,8 @@ pub use parked::{Parked, ParkedStep};
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub use tests::parked::one as parked_one;
 
 /// What the handshake established. Copied out of rustls; the peer's chain is given once and then dropped.
 #[derive(Debug, Default)]

@@ -1,4 +1,4 @@
-//! An established server connection while it is idle: 160 bytes and no heap, used in place for the odd record.
+//! An established connection while it is idle: 160 bytes and no heap, used in place for the odd record.
 //!
 //! ```text
 //!             park                                            wake
@@ -7,11 +7,16 @@
 //! ```
 //!
 //! Invariants worth naming:
-//! - What a parked connection sends and accepts is what the connection itself would, but for one limit: a record of more
-//!   than [`MAX_PARKED_RECORD`] bytes ends it. There is one set of rules, that of `traffic.rs`.
+//! - What a parked connection sends and accepts is what the connection itself would, but for one limit on each side: a
+//!   record of more than [`MAX_PARKED_RECORD`] bytes ends a server's, a session ticket cut in parts that do not arrive
+//!   together a client's. There is one set of rules, that of `traffic.rs`.
+//! - A client's side parks only if its config went through [`prepare_parking_client_config`], or speaks TLS 1.2: others
+//!   would lose what stores their session tickets.
 //! - No partial record is stored here: the owner keeps those few bytes, and their deadline.
 //! - Moving a `Parked` copies secrets, and what was moved from is not wiped. It is made to be moved twice: to its slot and
 //!   out of it.
+//!
+//! [`prepare_parking_client_config`]: super::prepare_parking_client_config
 
 use super::error::{Fault, TlsError};
 use super::post_handshake::Inbox;
@@ -20,7 +25,7 @@ use super::{Connection, MAX_BARREN_RECORDS, MAX_PARKED_RECORD, alert};
 use crate::wire::record::{Compact, HEADER_LEN, Header, Layout, Outgoing};
 use std::ops::Range;
 
-/// What of an established server connection must be kept: secrets, sequence numbers, suite, and how it stands.
+/// What of an established connection must be kept: secrets, sequence numbers, suite, and how it stands.
 pub struct Parked {
     keys: Compact,
     standing: Packed,
@@ -32,7 +37,7 @@ pub enum ParkedStep<'a> {
     /// All input is used. `wants_transmit` may have become true.
     Idle,
     /// `input[*used..]` is the begin of a record: keep it and give it again with what follows. The whole record has that
-    /// many bytes, at most [`MAX_PARKED_RECORD`]; 5 while its header is not complete.
+    /// many bytes, on a server's side at most [`MAX_PARKED_RECORD`]; 5 while its header is not complete.
     Partial(usize),
     /// Plaintext of one record, never empty, opened in place in the input.
     Data(&'a mut [u8]),
@@ -49,14 +54,14 @@ enum Found {
 }
 
 impl Parked {
-    /// `None` for a client's side and for one that has failed.
+    /// `None` for a client's side that stores tickets or has a part of one, and for one that has failed.
     pub(super) fn of(traffic: &Traffic) -> Option<Self> {
-        if traffic.is_client() || traffic.has_failed() {
+        if traffic.stores_tickets() || traffic.has_failed() {
             return None;
         }
         Some(Self {
             keys: Compact::new(traffic.sealer(), traffic.opener())?,
-            standing: Packed::new(traffic.standing(), traffic.inbox().key_update_part()),
+            standing: Packed::of(traffic)?,
         })
     }
 
@@ -86,7 +91,9 @@ impl Parked {
             Found::Closed
         } else {
             let mut traffic = self.traffic();
-            let found = open_records(&mut traffic, input, used).map_err(|f| traffic.fail(f));
+            let found = open_records(&mut traffic, input, used)
+                .and_then(|found| may_park(&traffic).map(|()| found))
+                .map_err(|f| traffic.fail(f));
             self.keys.set_opener(traffic.opener());
             self.stands_as(&traffic);
             found?
@@ -155,12 +162,13 @@ impl Parked {
     fn change(&mut self, change: impl FnOnce(&mut Standing)) {
         let mut standing = self.standing.unpack();
         change(&mut standing);
-        self.standing = Packed::new(standing, self.standing.key_update_part());
+        self.standing = self.standing.with(standing);
     }
 
     fn traffic(&self) -> Traffic {
         let inbox = Inbox::with_key_update_part(self.standing.key_update_part());
         Traffic::resume(
+            self.standing.is_client(),
             self.keys.sealer(),
             self.keys.opener(),
             inbox,
@@ -169,7 +177,8 @@ impl Parked {
     }
 
     fn stands_as(&mut self, traffic: &Traffic) {
-        self.standing = Packed::new(traffic.standing(), traffic.inbox().key_update_part());
+        // What cannot be packed was made a failure before, which leaves nothing in the inbox.
+        self.standing = Packed::of(traffic).unwrap_or(self.standing);
     }
 
     /// A second one with the same keys, which no connection may have: for comparison only.
@@ -204,7 +213,7 @@ fn open_records(traffic: &mut Traffic, input: &mut [u8], used: &mut usize) -> Re
         };
         traffic.check(header)?;
         let length = header.record_len();
-        if length > MAX_PARKED_RECORD {
+        if length > MAX_PARKED_RECORD && !traffic.is_client() {
             return Err(Fault::peer(
                 alert::RECORD_OVERFLOW,
                 "record longer than an idle connection takes",
@@ -225,6 +234,15 @@ fn open_records(traffic: &mut Traffic, input: &mut [u8], used: &mut usize) -> Re
     }
 }
 
+fn may_park(traffic: &Traffic) -> Result<(), Fault> {
+    match traffic.inbox().key_update_part() {
+        Some(_) => Ok(()),
+        None => Err(Fault::ours(
+            "a session ticket in parts on an idle connection",
+        )),
+    }
+}
+
 /// No alert has this number.
 const NO_ALERT: u8 = u8::MAX;
 /// `barren` takes the bits below, the part of a KeyUpdate's header those above.
@@ -232,17 +250,32 @@ const BARREN_BITS: u32 = 5;
 const BARREN_MASK: u8 = (1 << BARREN_BITS) - 1;
 const _: () = assert!(MAX_BARREN_RECORDS <= BARREN_MASK + 1);
 
-/// [`Standing`] and the inbox of a server in three bytes.
+/// Side, [`Standing`] and the inbox in three bytes.
 #[derive(Clone, Copy)]
 struct Packed {
     counts: u8,
-    /// Bits 0–1: KeyUpdate due (0 none, 1 ours, 2 both); 2–3: `Closing`; 4: the peer closed; 5: failed.
+    /// Bits 0–1: KeyUpdate due (0 none, 1 ours, 2 both); 2–3: `Closing`; 4: the peer closed; 5: failed; 6: client.
     flags: u8,
     last_alert: u8,
 }
 
 impl Packed {
-    fn new(standing: Standing, key_update_part: u8) -> Self {
+    /// `None` while a part of a session ticket waits.
+    fn of(traffic: &Traffic) -> Option<Self> {
+        let key_update_part = traffic.inbox().key_update_part()?;
+        Some(Self::new(
+            traffic.is_client(),
+            traffic.standing(),
+            key_update_part,
+        ))
+    }
+
+    /// The same but for how it stands.
+    fn with(self, standing: Standing) -> Self {
+        Self::new(self.is_client(), standing, self.key_update_part())
+    }
+
+    fn new(is_client: bool, standing: Standing, key_update_part: u8) -> Self {
         let key_update = match standing.key_update {
             None => 0,
             Some(false) => 1,
@@ -259,7 +292,8 @@ impl Packed {
             flags: key_update
                 | closing << 2
                 | u8::from(standing.peer_closed) << 4
-                | u8::from(standing.failed) << 5,
+                | u8::from(standing.failed) << 5
+                | u8::from(is_client) << 6,
             last_alert: standing.last_alert.unwrap_or(NO_ALERT),
         }
     }
@@ -280,6 +314,10 @@ impl Packed {
             last_alert: Some(self.last_alert).filter(|&alert| alert != NO_ALERT),
             failed: self.flags >> 5 & 1 == 1,
         }
+    }
+
+    fn is_client(self) -> bool {
+        self.flags >> 6 & 1 == 1
     }
 
     fn key_update_part(self) -> u8 {
@@ -306,10 +344,11 @@ mod tests {
                                 last_alert,
                                 failed: bits & 2 == 2,
                             };
-                            for part in 0..=4 {
-                                let packed = Packed::new(standing, part);
+                            for (part, is_client) in [(0, true), (1, false), (4, true)] {
+                                let packed = Packed::new(is_client, standing, part);
                                 assert_eq!(packed.unpack(), standing);
                                 assert_eq!(packed.key_update_part(), part);
+                                assert_eq!(packed.is_client(), is_client);
                             }
                         }
                     }

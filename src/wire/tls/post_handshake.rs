@@ -32,13 +32,14 @@ impl Inbox {
         !self.fragment.is_empty()
     }
 
-    /// How much came of a server's partial message, which can only be the header of a KeyUpdate: 0 to 4 bytes.
-    pub fn key_update_part(&self) -> u8 {
-        debug_assert!(self.fragment.len() <= KEY_UPDATE_HEADER.len());
-        self.fragment.len() as u8
+    /// How much came of a partial KeyUpdate's header: 0 to 4 bytes. `None`: it is a session ticket that came in part,
+    /// which a server never has.
+    pub fn key_update_part(&self) -> Option<u8> {
+        let is_key_update = KEY_UPDATE_HEADER.starts_with(&self.fragment);
+        is_key_update.then_some(self.fragment.len() as u8)
     }
 
-    /// A server's inbox with that much of a KeyUpdate's header in it.
+    /// An inbox with that much of a KeyUpdate's header in it.
     pub fn with_key_update_part(length: u8) -> Self {
         let part = KEY_UPDATE_HEADER.get(..usize::from(length));
         Self {

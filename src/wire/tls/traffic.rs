@@ -78,7 +78,7 @@ impl Standing {
 pub struct Traffic {
     sealer: Sealer,
     opener: Opener,
-    /// TLS 1.3 client side only: stores tickets and has the secrets of the next generations.
+    /// TLS 1.3 client side that resumes sessions: stores tickets and has the secrets of the next generations.
     kernel: Option<Box<Kernel>>,
     inbox: Inbox,
     is_client: bool,
@@ -94,12 +94,18 @@ impl Traffic {
         Self::new(sealer, opener, kernel, true)
     }
 
-    /// A server side that goes on.
-    pub fn resume(sealer: Sealer, opener: Opener, inbox: Inbox, standing: Standing) -> Self {
+    /// A side that was parked goes on.
+    pub fn resume(
+        is_client: bool,
+        sealer: Sealer,
+        opener: Opener,
+        inbox: Inbox,
+        standing: Standing,
+    ) -> Self {
         Self {
             inbox,
             standing,
-            ..Self::server(sealer, opener)
+            ..Self::new(sealer, opener, None, is_client)
         }
     }
 
@@ -124,6 +130,11 @@ impl Traffic {
 
     pub fn sealer(&self) -> &Sealer {
         &self.sealer
+    }
+
+    /// Without its kernel connection it could not go on.
+    pub fn stores_tickets(&self) -> bool {
+        self.kernel.is_some()
     }
 
     pub fn opener(&self) -> &Opener {
@@ -262,7 +273,7 @@ impl Traffic {
 
     fn received_ticket(&mut self, body: &[u8]) -> Result<(), Fault> {
         let Some(kernel) = &mut self.kernel else {
-            return Err(Fault::ours("session ticket without a kernel connection"));
+            return Ok(()); // a client that resumes no session has no use for it
         };
         kernel
             .handle_new_session_ticket(body)

@@ -197,6 +197,26 @@ impl Reader {
         }
     }
 
+    /// The next chunk of a chunked body; `None`: the last one, without trailers.
+    pub fn chunk(&mut self, from: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
+        let line = self.line(from)?;
+        let size =
+            u64::from_str_radix(&line, 16).map_err(|_| wrong(format!("no chunk size: {line}")))?;
+        let bytes = self.bytes(from, size)?;
+        let end = self.line(from)?;
+        if !end.is_empty() {
+            return Err(wrong("a chunk is longer than its size"));
+        }
+        Ok((size > 0).then_some(bytes))
+    }
+
+    /// The next so many bytes.
+    pub fn bytes(&mut self, from: &mut impl Read, count: u64) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.exactly(from, count, &mut |part| bytes.extend_from_slice(part))?;
+        Ok(bytes)
+    }
+
     fn exactly(
         &mut self,
         from: &mut impl Read,

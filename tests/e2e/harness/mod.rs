@@ -1,6 +1,7 @@
 //! What the tests stand on: processes, ports, a PKI, upstreams, and clients that can misbehave.
 
 pub mod ca;
+pub mod channel;
 pub mod curl;
 pub mod fleet;
 pub mod http;

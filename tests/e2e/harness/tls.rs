@@ -64,6 +64,13 @@ pub fn config(lab: &Lab, identity: Option<&str>) -> Arc<ClientConfig> {
     })
 }
 
+/// The chain of that name.
+pub fn chain(lab: &Lab, name: &str) -> Vec<CertificateDer<'static>> {
+    let file = lab.file(&format!("{name}.pem"));
+    let chain = CertificateDer::pem_file_iter(file).expect("a certificate");
+    chain.collect::<Result<_, _>>().expect("PEM")
+}
+
 /// A client that presents these certificates, leaf first, whatever they are, and signs with this key.
 pub fn presenting(
     lab: &Lab,
@@ -197,6 +204,22 @@ impl Tls {
     #[track_caller]
     pub fn get_with(&mut self, path: &str, token: impl AsRef<[u8]>) -> Answer {
         self.try_get_with(path, token).expect("an answer")
+    }
+
+    /// The next chunk of a chunked body; `None`: the last one.
+    pub fn chunk(&mut self) -> io::Result<Option<Vec<u8>>> {
+        self.reader.chunk(&mut self.stream)
+    }
+
+    /// The next so many bytes.
+    pub fn bytes(&mut self, count: u64) -> io::Result<Vec<u8>> {
+        self.reader.bytes(&mut self.stream, count)
+    }
+
+    /// The longest wait for a byte from now on.
+    pub fn patience(&self, patience: Duration) {
+        let set = self.stream.sock.set_read_timeout(Some(patience));
+        set.expect("a time-out");
     }
 
     /// How the connection ended: `Ok` with what still came before close_notify, or the error of a cut.

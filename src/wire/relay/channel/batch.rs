@@ -156,12 +156,19 @@ impl Closes {
 }
 
 impl Receipts {
-    /// False: the frame is full; send it, clear it, push again.
-    pub fn push(&mut self, receipt: Receipt) -> bool {
-        let fits = self.frame.has_room(24);
+    /// False: the frame is full; send it, clear it, push again. A client id that is not 1 to 128 bytes of visible ASCII
+    /// is the caller's mistake, and its entry is left out.
+    pub fn push(&mut self, receipt: Receipt<'_>) -> bool {
+        let client = receipt.client.as_bytes();
+        if !is_client_id(client) {
+            debug_assert!(false, "no client id: {:?}", receipt.client);
+            return true;
+        }
+        let fits = self.frame.has_room(17 + client.len());
         if fits {
             self.frame.bytes.extend_from_slice(&receipt.push.0);
-            self.frame.bytes.extend_from_slice(&bytes_of(receipt.key));
+            self.frame.bytes.push(client.len() as u8);
+            self.frame.bytes.extend_from_slice(client);
         }
         fits
     }
@@ -241,6 +248,18 @@ batch!(
 pub struct Notification {
     frame: Building,
     to_all: bool,
+}
+
+impl Default for Notification {
+    /// Of no push yet.
+    fn default() -> Notification {
+        let mut notification = Notification {
+            frame: Building::default(),
+            to_all: false,
+        };
+        notification.restart(PushId([0; 16]), false, &[]);
+        notification
+    }
 }
 
 impl Notification {

@@ -154,18 +154,19 @@ impl<'a> Entry<'a> for ChannelFate {
     }
 }
 
-impl<'a> Entry<'a> for Receipt {
-    const SIZE: Option<usize> = Some(24);
+impl<'a> Entry<'a> for Receipt<'a> {
+    const SIZE: Option<usize> = None;
 
     #[inline]
     fn split(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
         let (push, rest) = bytes.split_first_chunk::<16>()?;
-        let (first, rest) = rest.split_first_chunk::<8>()?;
+        let (length, rest) = rest.split_first()?;
+        let (client, rest) = rest.split_at_checked(usize::from(*length))?;
         let receipt = Receipt {
             push: PushId(*push),
-            key: key(*first),
+            client: str::from_utf8(client).ok()?,
         };
-        Some((receipt, rest))
+        is_client_id(client).then_some((receipt, rest))
     }
 }
 
@@ -197,7 +198,7 @@ pub fn decode_close(payload: &[u8]) -> Entries<'_, ChannelClose> {
     Entries::new(payload)
 }
 
-pub fn decode_receipt(payload: &[u8]) -> Entries<'_, Receipt> {
+pub fn decode_receipt(payload: &[u8]) -> Entries<'_, Receipt<'_>> {
     Entries::new(payload)
 }
 
@@ -260,7 +261,7 @@ pub fn check(kind: Kind, payload: &[u8]) -> bool {
         }),
         // Any reason can be read: the length says it all.
         Kind::ChannelDown | Kind::ChannelClose => payload.len().is_multiple_of(9),
-        Kind::Receipt => payload.len().is_multiple_of(24),
+        Kind::Receipt => decode_receipt(payload).hold(),
         Kind::Notify => decode_notify(payload).is_some_and(|notify| match notify.audience {
             Audience::All => true,
             Audience::Channels(keys) => keys.bytes.len().is_multiple_of(8),

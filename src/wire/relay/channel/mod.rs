@@ -3,6 +3,7 @@
 //!
 //! - this file: what an entry says.
 //! - `entry`: entries in wire form, checked whole when a frame comes, read by iterators that borrow from it.
+//! - `push_id`: the name of a push, and of the connector that holds it.
 //! - `batch`: frames being built, entry by entry, in one recycled buffer.
 //! - `queue`: what waits in a session, bounded, and its part of the link.
 //!
@@ -10,6 +11,7 @@
 
 mod batch;
 mod entry;
+mod push_id;
 mod queue;
 
 pub use batch::{Batch, Closes, Downs, Notification, Outcomes, Receipts, Summary, Ups};
@@ -18,6 +20,7 @@ pub(super) use entry::{
     check, decode_close, decode_down, decode_notify, decode_outcome, decode_receipt, decode_up,
     ends_list, starts_list,
 };
+pub use push_id::{PUSH_ID_TEXT, PushId};
 pub use queue::CHANNEL_QUEUE;
 pub(super) use queue::Outgoing;
 #[cfg(test)]
@@ -35,10 +38,6 @@ pub struct ChannelKey {
     pub slot: u32,
     pub generation: u32,
 }
-
-/// One push, named by the connector that holds it; opaque here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct PushId(pub [u8; 16]);
 
 /// How the client holds its channel open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -219,9 +218,11 @@ pub enum Outcome<'a> {
     Totals(Totals),
 }
 
-/// An entry of RECEIPT: the client has the push.
+/// An entry of RECEIPT: the client has the push. It names the client and no channel: a receipt may come when the channel
+/// that brought the push is gone, or held by another shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Receipt {
+pub struct Receipt<'a> {
     pub push: PushId,
-    pub key: ChannelKey,
+    /// 1 to 128 bytes of visible ASCII.
+    pub client: &'a str,
 }

@@ -148,11 +148,14 @@ impl World {
             }
             _ => {
                 let mut batch = Receipts::default();
-                let make = || Receipt {
-                    push,
-                    key: key(&mut random),
+                let make = || {
+                    let length = random.usize(1..=MAX_CLIENT_ID);
+                    (push, "r".repeat(length))
                 };
-                let entries = fill(count, make, |e| batch.push(*e));
+                let entries = fill(count, make, |(push, client)| {
+                    let (push, client) = (*push, client.as_str());
+                    batch.push(Receipt { push, client })
+                });
                 self.send(GATEWAY, &mut batch, Seen::Receipts(entries));
             }
         }

@@ -62,7 +62,8 @@ fn all_frames_come_back_as_they_were() {
         gone: 0,
         dropped: 7,
     };
-    let receipts = [key(1), key(2)].map(|key| Receipt { push: PUSH, key });
+    let clients = ["cert:corp/pc-1".to_owned(), "c".repeat(MAX_CLIENT_ID)];
+    let receipts = clients.map(|client| (PUSH, client));
 
     let End { session, out, .. } = &mut pair.gateway;
     let mut batch = Ups::default();
@@ -79,7 +80,10 @@ fn all_frames_come_back_as_they_were() {
     batch.set(PUSH, totals);
     assert!(session.send_batch(&mut batch, out));
     let mut batch = Receipts::default();
-    assert!(receipts.iter().all(|receipt| batch.push(*receipt)));
+    for (push, client) in &receipts {
+        let (push, client) = (*push, client.as_str());
+        assert!(batch.push(Receipt { push, client }));
+    }
     assert!(session.send_batch(&mut batch, out));
 
     let closes = [
@@ -160,7 +164,7 @@ fn batches_fill_a_frame_and_no_more() {
     let (mut receipts, mut count) = (Receipts::default(), 0);
     let receipt = Receipt {
         push: PUSH,
-        key: key(0),
+        client: "pc-1234",
     };
     while receipts.push(receipt) {
         count += 1;
@@ -277,10 +281,22 @@ fn malformed() -> Vec<(Kind, Vec<u8>, &'static str)> {
         ),
         (Outcome, outcome(1, &[0; 11]), "totals in part"),
         (Outcome, outcome(1, &[0; 13]), "a byte after totals"),
-        (Receipt, vec![0; 25], "a trailing byte"),
-        (Receipt, vec![0; 47], "an entry in part"),
+        (Receipt, receipt(b"pc", &[0]), "a trailing byte"),
+        (
+            Receipt,
+            receipt(b"pc", &receipt(b"pc", b"")[..18]),
+            "an entry in part",
+        ),
+        (Receipt, receipt(b"", b"x"), "no client id"),
+        (Receipt, receipt(b"p c", b""), "a space in a client id"),
+        (Receipt, receipt(&[b'c'; 129], b""), "too long a client id"),
     ]);
     all
+}
+
+/// An entry of RECEIPT, and what stands behind it.
+fn receipt(client: &[u8], rest: &[u8]) -> Vec<u8> {
+    [&[7; 16], &[client.len() as u8][..], client, rest].concat()
 }
 
 #[test]
@@ -299,9 +315,10 @@ fn malformed_frames_end_the_session() {
         assert!(end.seen.is_empty(), "nothing of it is told");
     }
     // The same, whole: each is taken.
-    for (kind, length) in [(Kind::ChannelDown, 18), (Kind::Receipt, 48)] {
+    let two = receipt(b"pc-1", &receipt(&[b'c'; 128], b""));
+    for (kind, payload) in [(Kind::ChannelDown, vec![0xee; 18]), (Kind::Receipt, two)] {
         let mut pair = Pair::with_channels();
-        let bytes = frame_bytes(kind as u8, 0, &vec![0xee; length]);
+        let bytes = frame_bytes(kind as u8, 0, &payload);
         pair.connector.feed(&bytes, pair.now).unwrap();
         assert_eq!(pair.connector.seen.len(), 1);
     }

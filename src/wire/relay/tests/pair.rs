@@ -56,7 +56,7 @@ pub enum Seen {
     Notify(PushId, bool, Option<Vec<ChannelKey>>, Vec<u8>),
     Fates(PushId, Vec<ChannelFate>),
     Totals(PushId, Totals),
-    Receipts(Vec<Receipt>),
+    Receipts(Vec<(PushId, String)>),
 }
 
 /// [`ChannelUp`] with its client id copied out.
@@ -203,7 +203,9 @@ impl From<Event<'_, u32>> for Seen {
                 Outcome::Each(fates) => Seen::Fates(push, fates.collect()),
                 Outcome::Totals(totals) => Seen::Totals(push, totals),
             },
-            Event::Receipt(receipts) => Seen::Receipts(receipts.collect()),
+            Event::Receipt(receipts) => {
+                Seen::Receipts(receipts.map(|r| (r.push, r.client.to_owned())).collect())
+            }
         }
     }
 }

@@ -169,7 +169,7 @@ fn channel_frames_byte_for_byte() {
     ups.start_list();
     ups.end_list();
     assert!(ups.push(&up) && downs.push(down) && outcomes.push(fate));
-    assert!(receipts.push(Receipt { push, key }));
+    assert!(receipts.push(Receipt { push, client: "ab" }));
     summary.set(push, totals);
     let End { session, out, .. } = &mut pair.gateway;
     assert!(session.send_batch(&mut ups, out) && session.send_batch(&mut downs, out));
@@ -190,9 +190,9 @@ fn channel_frames_byte_for_byte() {
     expected.extend([0, 0, 29, 0x24, 0, 0, 0, 0]);
     expected.extend([9; 16]);
     expected.extend([1, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3]);
-    expected.extend([0, 0, 24, 0x25, 0, 0, 0, 0]);
+    expected.extend([0, 0, 19, 0x25, 0, 0, 0, 0]);
     expected.extend([9; 16]);
-    expected.extend(named);
+    expected.extend(b"\x02ab");
     assert_eq!(*out, expected);
 
     let mut notification = Notification::new(push, true, b"xyz").unwrap();

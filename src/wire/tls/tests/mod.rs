@@ -4,13 +4,14 @@ mod attacks;
 mod handshakes;
 mod mutation;
 mod openssl;
-mod parked;
+pub mod parked;
 mod pinning;
 mod tickets;
 mod traffic;
 
 use super::{
-    Connection, Established, Step, TlsError, prepare_client_config, prepare_server_config,
+    Connection, Established, Step, TlsError, prepare_client_config, prepare_parking_client_config,
+    prepare_server_config,
 };
 use crate::wire::Put;
 use crate::wire::record::{ContentType, Outgoing};
@@ -143,6 +144,13 @@ pub fn client_config(suites: &[SupportedCipherSuite], with_certificate: bool) ->
     };
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     prepare_client_config(&mut config);
+    config
+}
+
+/// One whose connections may be parked.
+pub fn parking_client_config(suites: &[SupportedCipherSuite]) -> ClientConfig {
+    let mut config = client_config(suites, true);
+    prepare_parking_client_config(&mut config);
     config
 }
 
@@ -320,16 +328,20 @@ pub fn connected(
     suites: &[SupportedCipherSuite],
     random: &mut fastrand::Rng,
 ) -> (Ours, Peer) {
+    connected_by(we_serve, suites, client_config(suites, false), random)
+}
+
+/// As `connected`, with that client.
+pub fn connected_by(
+    we_serve: bool,
+    suites: &[SupportedCipherSuite],
+    client: ClientConfig,
+    random: &mut fastrand::Rng,
+) -> (Ours, Peer) {
     let (mut ours, mut peer) = if we_serve {
-        (
-            Ours::server(server_config(suites)),
-            Peer::client(client_config(suites, false)),
-        )
+        (Ours::server(server_config(suites)), Peer::client(client))
     } else {
-        (
-            Ours::client(client_config(suites, false)),
-            Peer::server(server_config(suites)),
-        )
+        (Ours::client(client), Peer::server(server_config(suites)))
     };
     pump(&mut ours, &mut peer, random);
     assert_eq!((&ours.error, &peer.error), (&None, &None));

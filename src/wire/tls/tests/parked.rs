@@ -95,18 +95,22 @@ fn idle_server(id: u16) -> (Idle, Ours) {
     (Idle::of(server.tls), client)
 }
 
-fn each_suite(mut test: impl FnMut(SupportedCipherSuite, &mut fastrand::Rng)) {
-    each(|we_serve, suite, random| {
-        if we_serve {
-            test(suite, random);
-        }
-    });
+/// A parked connection that nobody is at the other end of, for tests elsewhere.
+pub fn one() -> Parked {
+    thread_local! {
+        static ONE: Parked = {
+            let (server, _) = ours_only(suite(0x1301), client_config(&[suite(0x1301)], false));
+            server.tls.park().expect("nothing waits in it")
+        };
+    }
+    ONE.with(Parked::twin)
 }
 
 #[test]
 fn rustls_sees_no_difference() {
-    each_suite(|suite, random| {
-        let (ours, mut peer) = connected(true, &[suite], random);
+    each(|we_serve, suite, random| {
+        let client = parking_client_config(&[suite]);
+        let (ours, mut peer) = connected_by(we_serve, &[suite], client, random);
         let mut idle = Idle::of(ours.tls);
         let (mut there, mut back) = (Vec::new(), Vec::new());
         for _ in 0..200 {
@@ -183,14 +187,39 @@ fn parking_is_refused_while_something_waits() {
     server.receive(&[23, 3, 3, 0, 1, 0]);
     server.control();
     assert!(server.error.is_some() && server.tls.park().is_err());
-    // One that is not established, and a client's side.
+    // One that is not established, and a client's side that stores tickets.
     let (_, client) = pair();
-    assert!(client.tls.park().is_err());
-    let tls12 = suite(0xc02b);
-    let (_, client) = ours_only(tls12, client_config(&[tls12], false));
     assert!(client.tls.park().is_err());
     let hello = Connection::server(&Arc::new(server_config(all_suites()))).unwrap();
     assert!(hello.park().is_err());
+}
+
+#[test]
+fn a_parked_client_drops_tickets_and_takes_long_records() {
+    let aes = suite(0x1301);
+    let (mut server, client) = ours_only(aes, parking_client_config(&[aes]));
+    let mut idle = Idle::of(client.tls);
+    let ticket = [
+        4, 0, 0, 20, 0, 0, 1, 0, 1, 2, 3, 4, 0, 0, 7, 1, 2, 3, 4, 5, 6, 7, 0, 0,
+    ];
+    let mut bytes = forge(&mut server, ContentType::Handshake, &ticket);
+    // Cut in parts it is taken too, when both arrive together.
+    bytes.extend(forge(&mut server, ContentType::Handshake, &ticket[..9]));
+    bytes.extend(forge(&mut server, ContentType::Handshake, &ticket[9..]));
+    bytes.extend(server.send(&[7; 16_000]));
+    idle.receive(&bytes);
+    assert_eq!((&idle.error, idle.received.len()), (&None, 16_000));
+    let answer = idle.send(b"thanks");
+    server.receive(&answer);
+    assert_eq!(server.received, b"thanks");
+
+    let bytes = forge(&mut server, ContentType::Handshake, &ticket[..9]);
+    idle.receive(&bytes);
+    let error = idle.error.as_ref().expect("a part cannot be kept");
+    assert!(!error.peer && error.text.contains("ticket"), "{error:?}");
+    let alert = idle.control();
+    server.receive(&alert);
+    assert!(server.error.is_some());
 }
 
 /// The victim fails with `text`, and its alert reaches the attacker; once.
