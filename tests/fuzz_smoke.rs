@@ -143,7 +143,7 @@ fn http2_answers() {
     let answer: &[u8] = b"\0\0\x01\x01\x04\0\0\0\x01\x88\0\0\x04\0\x01\0\0\0\x01some";
     let ends: &[u8] = b"\0\0\x04\x03\0\0\0\0\x03\0\0\0\x07\0\0\x08\x07\0\0\0\0\0\0\0\0\x03\0\0\0\0";
     let extended: &[u8] =
-        b"\0\0\x07\x01\x05\0\0\0\x05\x88\x40\x01a\x01b\xbe\0\0\x08\x06\0\0\0\0\012345678";
+        b"\0\0\x07\x01\x05\0\0\0\x05\x88\x40\x01a\x01b\xbe\0\0\x08\x06\0\0\0\0\x0012345678";
     let corpus = [answer, ends, extended].map(|more| [settings, more].concat());
     let corpus: Vec<&[u8]> = corpus.iter().map(Vec::as_slice).collect();
     let now = Instant::now();
