@@ -68,10 +68,34 @@ impl Connector {
         sharing.http1_until = Some(self.cx.now + OFFER_AGAIN);
         if let Some(upstream) = self.upstreams.get_mut(key) {
             upstream.state.offers = false;
-            // As one that is complete: to the pool, from which the first of those who wait takes it.
-            self.complete(ring, key, true);
+        }
+        match self.first_waiting(endpoint) {
+            Some(first) => {
+                let Connector {
+                    upstreams,
+                    exchanges,
+                    cx,
+                    ..
+                } = self;
+                if let Err(refusal) = shared::turn_own(key, first, exchanges, upstreams, cx) {
+                    self.fail_exchange(ring, first, refusal);
+                }
+            }
+            // To the pool, as one whose request is complete.
+            None => self.complete(ring, key, true),
         }
         self.serve_waiting(ring, endpoint);
+    }
+
+    /// The first of those who wait for a connection to this endpoint and are still there.
+    fn first_waiting(&mut self, endpoint: u32) -> Option<usize> {
+        let waiting = &mut self.cx.pools[endpoint as usize].sharing.waiting;
+        while let Some((key, stream)) = waiting.pop_front() {
+            if exchange::on(&mut self.exchanges, key, stream).is_some() {
+                return Some(key);
+            }
+        }
+        None
     }
 
     /// Sends what waits for a connection to this endpoint, as far as there are any, and dials for the rest.
