@@ -344,6 +344,38 @@ fn sockets_to(port: u16) -> usize {
         .count()
 }
 
+/// So many clients with a request each.
+fn hold_many(lab: &Lab, path: &str, count: u64) -> Process {
+    let mut load = tidegate();
+    load.args(["load", "requests", "--url", &lab.url(path), "--ca"])
+        .arg(lab.file("ca.pem"))
+        .args([
+            "--connections",
+            &count.to_string(),
+            "-n",
+            &count.to_string(),
+        ])
+        .args(["--warm-up", "0s", "--duration", "300s", "--timeout", "300s"]);
+    Process::start("load", lab.dir(), &mut load)
+}
+
+#[test]
+fn refusals_in_a_crowd_lose_nobody() {
+    const HELD: u64 = 1000;
+    let server = Server::start(10);
+    let lab = Lab::plan()
+        .shards(1, 1)
+        .route("/h2/", &server.route("timeout = \"0\"\n"))
+        .start();
+    let mut load = hold_many(&lab, "/h2/wary", HELD);
+    server.wait_held(HELD);
+    let sockets = sockets_to(server.tls);
+    assert!(sockets <= 120, "{sockets} sockets");
+    server.saw("/open");
+    let ended = load.wait_exit(Duration::from_secs(60));
+    assert!(ended.success(), "{}", load.log());
+}
+
 /// What BGB does: each client waits on a request that its upstream holds.
 #[test]
 fn ten_thousand_held_requests_cost_a_hundred_sockets() {
@@ -355,22 +387,7 @@ fn ten_thousand_held_requests_cost_a_hundred_sockets() {
         .limits("connections = 15000\nconnections_per_address = 15000")
         .route("/h2/", &server.route("timeout = \"0\"\n"))
         .start();
-    let report = lab.dir().join("load.json");
-    let mut load = tidegate();
-    load.args(["load", "requests", "--url", &lab.url("/h2/hold"), "--ca"])
-        .arg(lab.file("ca.pem"))
-        .args(["--connections", &HELD.to_string(), "-n", &HELD.to_string()])
-        .args([
-            "--warm-up",
-            "0s",
-            "--duration",
-            "300s",
-            "--timeout",
-            "300s",
-            "--json",
-        ])
-        .arg(&report);
-    let mut load = Process::start("load", lab.dir(), &mut load);
+    let mut load = hold_many(&lab, "/h2/hold", HELD);
     until("all are held", Duration::from_secs(120), || {
         assert!(load.ended().is_none(), "the load ended:\n{}", load.log());
         (server.count("held") >= HELD).then_some(())

@@ -27,6 +27,14 @@ function serve(stream, headers) {
     stream.end(text);
   };
   switch (name) {
+    case "wary": {
+      // Each request is refused once or twice before it is held.
+      const id = headers["tidegate-request-id"];
+      const times = (tries.get(id) ?? 0) + 1;
+      tries.set(id, times);
+      if (times <= 1 + (id.charCodeAt(0) % 2)) return stream.close(http2.constants.NGHTTP2_REFUSED_STREAM);
+    }
+    // falls through
     case "hold":
       seen.held += 1;
       held.push(() => stream.destroyed || answer("held"));
