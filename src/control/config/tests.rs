@@ -684,11 +684,6 @@ fn what_has_no_effect_is_warned_of_and_taken() {
             "expired 2 days ago",
         ),
         (
-            "strip_prefix = true",
-            "h2 = \"always\"",
-            "`h2 = \"always\"` has no effect",
-        ),
-        (
             "[[gateway]]",
             "[notify]\nlisten = \"10.0.0.1:9500\"\ntoken_file = \"api.token\"\nstore = \"x\"\n[[gateway]]",
             "without TLS: its token can be read",
