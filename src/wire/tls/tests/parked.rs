@@ -106,14 +106,6 @@ pub fn one() -> Parked {
     ONE.with(Parked::twin)
 }
 
-fn each_suite(mut test: impl FnMut(SupportedCipherSuite, &mut fastrand::Rng)) {
-    each(|we_serve, suite, random| {
-        if we_serve {
-            test(suite, random);
-        }
-    });
-}
-
 #[test]
 fn rustls_sees_no_difference() {
     each(|we_serve, suite, random| {
