@@ -11,6 +11,7 @@ use tidegate::control::settings::SiteDocument;
 use tidegate::control::tokens::{Issuer, IssuerKind, KeySet, verify};
 use tidegate::wire::event_stream;
 use tidegate::wire::http1::{Client, ClientEvent, Framing, Limits, Server, ServerEvent};
+use tidegate::wire::http2;
 use tidegate::wire::path;
 use tidegate::wire::proxy_protocol::{self, Source};
 use tidegate::wire::relay::{
@@ -133,6 +134,44 @@ fn responses() {
             }
         }
         let _ = client.finish();
+    });
+}
+
+#[test]
+fn http2_answers() {
+    let settings: &[u8] = b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\x64\0\0\0\x04\x01\0\0\0\0";
+    let answer: &[u8] = b"\0\0\x01\x01\x04\0\0\0\x01\x88\0\0\x04\0\x01\0\0\0\x01some";
+    let ends: &[u8] = b"\0\0\x04\x03\0\0\0\0\x03\0\0\0\x07\0\0\x08\x07\0\0\0\0\0\0\0\0\x03\0\0\0\0";
+    let extended: &[u8] =
+        b"\0\0\x07\x01\x05\0\0\0\x05\x88\x40\x01a\x01b\xbe\0\0\x08\x06\0\0\0\0\x0012345678";
+    let corpus = [answer, ends, extended].map(|more| [settings, more].concat());
+    let corpus: Vec<&[u8]> = corpus.iter().map(Vec::as_slice).collect();
+    let now = Instant::now();
+    smoke("http2", &corpus, |bytes, random| {
+        let mut client = http2::Client::<u32>::new(now).unwrap();
+        let mut out = Vec::new();
+        let mut token = 0;
+        for piece in pieces(bytes, random) {
+            client.handle_input(piece, now);
+            while client.next_event().is_some() {}
+            while token < 3 && client.room() > 0 {
+                let request = http2::Request {
+                    method: b"GET",
+                    https: true,
+                    authority: b"h",
+                    target: b"/",
+                    content: http2::Content::None,
+                };
+                if client.open(token, &request, []).is_err() {
+                    break;
+                }
+                token += 1;
+            }
+            client.transmit(&mut out, usize::MAX);
+        }
+        client.handle_end("closed");
+        while client.next_event().is_some() {}
+        assert_eq!(client.streams(), 0);
     });
 }
 

@@ -1,5 +1,6 @@
 //! The command line: arguments to calls, nothing else. The contract of names and flags is DESIGN §11.
 
+mod client;
 mod demo;
 mod load;
 mod load_channels;
@@ -41,6 +42,11 @@ enum Command {
     Check(Check),
     /// Makes a running gateway or connector read its config file again, as SIGHUP does; a wrong file changes nothing
     Reload(reload::Options),
+    /// The reference client
+    Client {
+        #[command(subcommand)]
+        command: client::Command,
+    },
     /// Benchmarks
     Load {
         #[command(subcommand)]
@@ -77,6 +83,7 @@ pub fn main() -> ExitCode {
             check.verbose,
         )),
         Command::Reload(options) => reload::run(&options),
+        Command::Client { command } => client::run(command),
         Command::Load { command } => load::run(command),
     }
 }

@@ -2,6 +2,7 @@
 //! what it costs is known, and its shards share nothing but counters.
 
 pub mod channel;
+pub mod listen;
 pub mod load;
 pub mod process;
 pub mod report;

@@ -13,6 +13,7 @@ use super::dial::Target;
 use super::health::Health;
 use super::notify::ToHub;
 use super::plan::Plan;
+use super::ports::Ports;
 use super::reload::Verdict;
 use super::resolve::Resolver;
 use super::upstream::Pool;
@@ -56,6 +57,7 @@ pub struct Context {
     pub health: Vec<Health>,
     /// Per route: the endpoint to try next.
     pub next_endpoint: Vec<usize>,
+    pub ports: Ports,
     pub wheel: Wheel,
     pub dirty_links: Vec<usize>,
     pub dirty_upstreams: Vec<usize>,
@@ -92,6 +94,7 @@ impl Context {
             pools: plan.endpoints.iter().map(|_| Pool::default()).collect(),
             health: plan.endpoints.iter().map(|_| Health::default()).collect(),
             next_endpoint: vec![0; plan.routes.len()],
+            ports: Ports::new(plan.shards),
             wheel: Wheel::new(now, Duration::from_millis(16)),
             dirty_links: Vec::new(),
             dirty_upstreams: Vec::new(),

@@ -9,8 +9,9 @@ use std::time::Instant;
 
 use super::context::Context;
 use super::link::Link;
-use super::plan::{STREAM_QUEUE, UPSTREAM_STAGE};
-use super::reach;
+use super::plan::{Endpoint, STREAM_QUEUE, UPSTREAM_STAGE};
+use super::reach::{self, Place};
+use super::shared::{self, Ask};
 use super::upstream::{State, Upstream};
 
 /// One stream and the upstream connection that serves it.
@@ -39,6 +40,8 @@ pub struct Exchange {
     pub began: Instant,
     /// Host is the endpoint's own: the request named none.
     pub own_host: bool,
+    /// Its way over a shared connection.
+    pub ask: Option<Box<Ask>>,
 }
 
 /// Exchanges a shard carries; a stream over it is refused.
@@ -91,6 +94,7 @@ fn code_name(code: ResetCode) -> &'static str {
         ResetCode::Overloaded => "overloaded",
         ResetCode::Protocol => "protocol",
         ResetCode::Internal => "internal",
+        ResetCode::PortsExhausted => "ports_exhausted",
     }
 }
 
@@ -118,7 +122,6 @@ fn try_begin<R: Verbs>(
             "this connector does not publish the path".to_owned(),
         )
     })?;
-    let route = &plan.routes[route_index];
     if !http1::is_request_line(head.method, head.target) {
         return Err((
             ResetCode::Protocol,
@@ -129,23 +132,17 @@ fn try_begin<R: Verbs>(
 
     let mut tried = 0;
     let nobody = (ResetCode::Refused, "the route has no upstream".to_owned());
-    let key = reach::connection(
-        route_index,
-        &mut tried,
+    let find = reach::Find {
+        route: route_index,
         repeatable,
-        nobody,
-        upstreams,
-        cx,
-        ring,
-    )?;
-    let Some(Upstream { http, state, .. }) = upstreams.get_mut(key) else {
-        return Err((ResetCode::Internal, "the pool lost a connection".into()));
+        own_only: false,
     };
-    let exchange = exchanges.insert(Exchange {
+    let place = reach::connection(find, &mut tried, nobody, upstreams, cx, ring)?;
+    let key = exchanges.insert(Exchange {
         link,
         stream,
         route: route_index,
-        upstream: Some(key),
+        upstream: None,
         pending: Vec::new(),
         pending_at: 0,
         end: None,
@@ -157,30 +154,52 @@ fn try_begin<R: Verbs>(
         tried,
         began: cx.now,
         own_host: head.host.is_empty(),
+        ask: None,
     });
-    reach::engage(state, exchange, route_index, cx);
+    let placed = match place {
+        Place::Own(upstream) => send_own(upstream, (key, head), exchanges, upstreams, cx),
+        Place::Shared(endpoint) => {
+            shared::begin(endpoint, (key, head), exchanges, upstreams, cx, ring)
+        }
+    };
+    if placed.is_err() {
+        exchanges.remove(key);
+    }
+    placed.map(|()| key)
+}
 
-    let endpoint = &plan.endpoints[state.endpoint as usize];
+/// What an endpoint is asked for: the route's prefix gives way to its base path. Built in `joined` if need be.
+pub fn target_at<'a>(
+    endpoint: &Endpoint,
+    strip: usize,
+    target: &'a [u8],
+    joined: &'a mut Vec<u8>,
+) -> &'a [u8] {
     let base = endpoint.address.base_path.as_bytes();
     // The prefix matched, in whatever case: that many bytes of the path are the route's.
-    let target = head.target.get(route.strip..).unwrap_or_default();
-    let mut joined = Vec::new();
-    let target = if base.is_empty() && target.first() == Some(&b'/') {
-        target
+    let target = target.get(strip..).unwrap_or_default();
+    if base.is_empty() && target.first() == Some(&b'/') {
+        return target;
+    }
+    joined.put(base);
+    if target.first() != Some(&b'/') {
+        joined.put(b"/");
+    }
+    joined.put(target);
+    joined
+}
+
+/// Host as an endpoint is told: HTTP/1.0 may name none, and upstreams must be told one.
+pub fn host_at<'a>(endpoint: &'a Endpoint, head: &OpenHead<'a>) -> &'a [u8] {
+    if head.host.is_empty() {
+        endpoint.authority.as_bytes()
     } else {
-        joined.put(base);
-        if target.first() != Some(&b'/') {
-            joined.put(b"/");
-        }
-        joined.put(target);
-        &joined
-    };
-    // HTTP/1.0 may name no host, and HTTP/1.1 to the upstream must.
-    let own = endpoint.authority.as_bytes();
-    let host = Field {
-        name: b"Host",
-        value: if head.host.is_empty() { own } else { head.host },
-    };
+        head.host
+    }
+}
+
+/// A request's fields, Host excepted.
+pub fn fields_of<'a>(head: &OpenHead<'a>) -> impl Iterator<Item = Field<'a>> {
     let id = Field {
         name: b"Tidegate-Request-Id",
         value: head.request_id,
@@ -189,18 +208,41 @@ fn try_begin<R: Verbs>(
         name: b"Expect",
         value: b"100-continue",
     });
-    let mut fields = [host]
-        .into_iter()
-        .chain(head.fields)
-        .chain([id])
-        .chain(expect);
+    head.fields.chain([id]).chain(expect)
+}
+
+/// Gives a request to a connection of its own.
+pub fn send_own(
+    key: usize,
+    (exchange_key, head): (usize, &OpenHead<'_>),
+    exchanges: &mut Slab<Exchange>,
+    upstreams: &mut Slab<Upstream>,
+    cx: &mut Context,
+) -> Result<(), Refusal> {
+    let (Some(Upstream { http, state, .. }), Some(exchange)) =
+        (upstreams.get_mut(key), exchanges.get_mut(exchange_key))
+    else {
+        return Err((ResetCode::Internal, "the pool lost a connection".into()));
+    };
+    exchange.upstream = Some(key);
+    reach::engage(state, exchange_key, exchange.route, cx);
+    let plan = cx.plan.clone();
+    let endpoint = &plan.endpoints[state.endpoint as usize];
+    let mut joined = Vec::new();
+    let strip = plan.routes[exchange.route].strip;
+    let target = target_at(endpoint, strip, head.target, &mut joined);
+    let host = Field {
+        name: b"Host",
+        value: host_at(endpoint, head),
+    };
+    let mut fields = [host].into_iter().chain(fields_of(head));
     let framing = match head.body {
         Body::None => Framing::None,
         Body::Length(n) => Framing::Length(n),
         Body::Unknown => Framing::Chunked,
     };
     state.replay.clear();
-    if repeatable {
+    if exchange.repeatable {
         // Kept, so that a pooled connection found dead costs the client nothing.
         http.send_head(&mut state.replay, head.method, target, &mut fields, framing);
         http.send_end(&mut state.replay, []);
@@ -215,7 +257,7 @@ fn try_begin<R: Verbs>(
         }
     }
     cx.mark_upstream(state);
-    Ok(exchange)
+    Ok(())
 }
 
 /// Body bytes of a request. Gives back how many are done with.
@@ -225,6 +267,9 @@ pub fn data(
     upstreams: &mut Slab<Upstream>,
     cx: &mut Context,
 ) -> usize {
+    if exchange.ask.is_some() {
+        return shared::data(exchange, bytes, upstreams, cx);
+    }
     // After the answer's end, and after a failure, the rest is dropped.
     let Some(Upstream { http, state, .. }) =
         exchange.upstream.and_then(|key| upstreams.get_mut(key))
@@ -251,6 +296,9 @@ pub fn end(
     upstreams: &mut Slab<Upstream>,
     cx: &mut Context,
 ) -> bool {
+    if exchange.ask.is_some() {
+        return shared::end(exchange, trailers, upstreams, cx);
+    }
     let Some(Upstream { http, state, .. }) =
         exchange.upstream.and_then(|key| upstreams.get_mut(key))
     else {
@@ -266,13 +314,16 @@ pub fn end(
         cx.mark_upstream(state);
         complete
     } else {
-        exchange.end = Some(
-            trailers
-                .map(|f| (f.name.to_vec(), f.value.to_vec()))
-                .collect(),
-        );
+        exchange.end = Some(kept(trailers));
         true
     }
+}
+
+/// Trailers that wait behind a body.
+pub fn kept(trailers: &mut dyn Iterator<Item = Field<'_>>) -> Vec<(Vec<u8>, Vec<u8>)> {
+    trailers
+        .map(|f| (f.name.to_vec(), f.value.to_vec()))
+        .collect()
 }
 
 /// Moves waiting request bytes into staging: called when the upstream's last send is complete. The exchange whose body
@@ -284,7 +335,16 @@ pub fn refill(
     links: &mut Slab<Link>,
     cx: &mut Context,
 ) -> Option<usize> {
-    let Upstream { http, state, .. } = upstreams.get_mut(key)?;
+    let Upstream {
+        http,
+        state,
+        shared,
+        ..
+    } = upstreams.get_mut(key)?;
+    if shared.is_some() {
+        cx.mark_upstream(state);
+        return None;
+    }
     state.progress = cx.now;
     let exchange_key = state.exchange?;
     let exchange = exchanges.get_mut(exchange_key)?;
@@ -322,9 +382,10 @@ pub fn refill(
 
 /// The session has reset the stream already; the exchange goes too.
 fn too_large() -> Outcome {
-    let text = "the upstream's head or trailers do not fit a relay frame";
-    Outcome::Failed((ResetCode::UpstreamBroken, text.into()))
+    Outcome::Failed((ResetCode::UpstreamBroken, TOO_LARGE.into()))
 }
+
+pub const TOO_LARGE: &str = "the upstream's head or trailers do not fit a relay frame";
 
 /// What the upstream's bytes led to.
 pub enum Outcome {
@@ -441,7 +502,7 @@ pub fn received<R: Verbs>(
     Outcome::Continue
 }
 
-fn session_queue(link: &mut Link, stream: StreamId) -> usize {
+pub fn session_queue(link: &mut Link, stream: StreamId) -> usize {
     link.session()
         .map_or(0, |(session, _)| session.queued(stream))
 }
@@ -457,6 +518,11 @@ pub fn drop<R: Verbs>(
     if let Some(exchange) = exchanges.try_remove(key)
         && let Some(upstream) = exchange.upstream
     {
-        reach::take_out(upstream, upstreams, cx, ring, true);
+        match exchange.ask.and_then(|ask| ask.stream) {
+            Some(stream) => shared::cancel(upstream, stream, upstreams, cx),
+            None => {
+                reach::take_out(upstream, upstreams, cx, ring, true);
+            }
+        }
     }
 }

@@ -11,6 +11,7 @@ use super::exchange::{self, Exchange};
 use super::link::{self, Link};
 use super::notify;
 use super::shard::{Connector, Message, TIMER_KIND};
+use super::shared;
 use super::upstream::Upstream;
 
 /// Settings that the gateway had no time for are published again after so many milliseconds, at random.
@@ -156,10 +157,15 @@ impl Connector {
             return;
         };
         while let Some((_, token)) = link.session.poll_drained() {
-            let exchange = self.exchanges.get(token as usize);
-            if let Some(upstream) = exchange
-                .and_then(|e| e.upstream)
-                .and_then(|key| self.upstreams.get_mut(key))
+            let Some(exchange) = self.exchanges.get_mut(token as usize) else {
+                continue;
+            };
+            let upstream = exchange
+                .upstream
+                .and_then(|key| self.upstreams.get_mut(key));
+            if let Some(ask) = &mut exchange.ask {
+                shared::resume(ask, upstream, &mut self.cx);
+            } else if let Some(upstream) = upstream
                 && upstream.state.paused
             {
                 upstream.state.paused = false;
@@ -248,7 +254,7 @@ fn frames<R: Verbs>(
     cx: &mut Context,
     ring: &mut R,
 ) -> FramesOutcome {
-    let link = notify::id(state);
+    let link = notify::id(state, cx.shard);
     let Some(out) = state.out.as_mut() else {
         return (Err("data before HELLO".into()), None);
     };

@@ -1,5 +1,5 @@
 //! The connector: dials out to every shard of every gateway instance, publishes the site's settings and its routes, and
-//! forwards each stream by route to an HTTP/1.1 upstream, over TCP or TLS.
+//! forwards each stream by route to an upstream: HTTP/1.1 or HTTP/2, over TCP or TLS.
 //!
 //! ```text
 //! link ▸ stream ▸ route ▸ endpoint ▸ pool ▸ upstream        (exchange.rs and reach.rs read this aloud)
@@ -12,9 +12,13 @@
 //! The file read again (`reload.rs`, and `lists.rs` for revocation lists alone) becomes a plan that keeps all numbers
 //! (`plan.rs`), and `change.rs` says what it means to what is open.
 //!
-//! Invariants: a link belongs to one shard and never moves here; an exchange has at most one upstream connection, and a
-//! busy upstream connection exactly one exchange; bytes that neither side can take wait in the exchange, bounded by the
-//! stream's credit. Nothing here listens on a port but the admin listener.
+//! Over HTTP/1.1 a busy upstream connection has exactly one exchange (`upstream.rs`); over HTTP/2 many share one
+//! (`shared.rs`), so that requests which an upstream holds cost no port each. `ports.rs` counts ports and warns of their
+//! end. `exchange.rs` is the way of both, and parts where an exchange has an `ask`.
+//!
+//! Invariants: a link belongs to one shard and never moves here; an exchange has at most one upstream connection; bytes
+//! that neither side can take wait in the exchange, bounded by the stream's credit. Nothing here listens on a port but the
+//! admin listener.
 
 pub mod change;
 pub mod context;
@@ -28,11 +32,14 @@ pub mod link_life;
 pub mod lists;
 pub mod notify;
 pub mod plan;
+pub mod ports;
 pub mod reach;
 pub mod reload;
 pub mod resolve;
 pub mod server;
 pub mod shard;
+pub mod shared;
+pub mod shared_life;
 pub mod upstream;
 pub mod upstream_life;
 pub mod upstream_tls;

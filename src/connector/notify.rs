@@ -88,9 +88,13 @@ impl State {
     }
 }
 
-/// Names a link for the hub.
-pub fn id(state: &link::State) -> LinkId {
-    LinkId(u64::from(state.stamp) << 32 | state.key as u64)
+/// Bits of a link's key in its name; above them stand the shard's number (8 bits) and the link's stamp.
+const KEY_BITS: u32 = 24;
+
+/// Names a link for the hub: no two links of this process, of whatever shard, have the same name.
+pub fn id(state: &link::State, shard: u16) -> LinkId {
+    let shard = u64::from(shard & 0xff) << KEY_BITS;
+    LinkId(u64::from(state.stamp) << 32 | shard | state.key as u64)
 }
 
 /// READY came: the hub hears of the link before anything that comes on it.
@@ -109,7 +113,7 @@ pub fn ready(link: LinkId, state: &mut State, said: &Ready, cx: &mut Context) {
 
 /// The link is gone.
 pub fn lost(state: &mut link::State, cx: &mut Context) {
-    let link = id(state);
+    let link = id(state, cx.shard);
     if let Some(hub) = cx.hub.as_mut().filter(|_| state.notify.on) {
         hub.send(FromShard::LinkLost { link });
     }
@@ -172,7 +176,8 @@ impl Connector {
     /// A message of the hub's.
     pub(super) fn hub_says(&mut self, message: ToShard) {
         let LinkId(link) = message.link();
-        let (key, stamp) = (link as u32 as usize, (link >> 32) as u32);
+        let key = (link & ((1 << KEY_BITS) - 1)) as usize;
+        let stamp = (link >> 32) as u32;
         let Connector { links, cx, .. } = self;
         // The hub was told that the link is gone, or is about to be: what was for it is unknown there.
         let Some(link) = links.get_mut(key).filter(|l| l.state.stamp == stamp) else {

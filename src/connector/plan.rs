@@ -5,7 +5,7 @@
 
 use crate::control::certificates::{connector_config, pem, upstream_config};
 use crate::control::config::{
-    ConnectorConfig, GatewayAddress, PoolLimits, RouteConfig, Upstream, UpstreamTls,
+    ConnectorConfig, GatewayAddress, H2, PoolLimits, RouteConfig, Upstream, UpstreamTls,
 };
 use crate::control::settings::sha256;
 use crate::control::snapshot::PathTable;
@@ -57,6 +57,8 @@ pub struct Endpoint {
     pub authority: String,
     /// None: clear TCP.
     pub tls: Option<EndpointTls>,
+    /// `Auto` is only ever said of https.
+    pub h2: H2,
     /// Local addresses to dial from, of all routes that lead here; empty: any.
     pub sources: Vec<IpAddr>,
 }
@@ -65,6 +67,8 @@ pub struct Endpoint {
 pub struct EndpointTls {
     /// One for each distinct setting, with its sessions.
     pub config: Arc<rustls::ClientConfig>,
+    /// The same, that offers HTTP/2: alone, or before HTTP/1.1.
+    pub offering: Arc<rustls::ClientConfig>,
     /// For SNI, and what the certificate must name.
     pub name: ServerName<'static>,
     setting: TlsSetting,
@@ -230,14 +234,20 @@ fn endpoints(
         };
         let mut indexes = Vec::new();
         for upstream in &route.upstream {
+            let h2 = match route.h2 {
+                H2::Auto if !upstream.https => H2::Never,
+                h2 => h2,
+            };
             let setting = setting.as_ref().filter(|_| upstream.https);
             let same = |other: &Endpoint| {
-                other.address == *upstream && other.tls.as_ref().map(|tls| &tls.setting) == setting
+                other.address == *upstream
+                    && other.h2 == h2
+                    && other.tls.as_ref().map(|tls| &tls.setting) == setting
             };
             let index = match endpoints.iter().position(same) {
                 Some(index) => index,
                 None => {
-                    let made = endpoint(upstream, setting, &endpoints)?;
+                    let made = endpoint(upstream, setting, h2, &endpoints)?;
                     endpoints.push(made);
                     endpoints.len() - 1
                 }
@@ -257,6 +267,7 @@ fn endpoints(
 fn endpoint(
     upstream: &Upstream,
     setting: Option<&TlsSetting>,
+    h2: H2,
     made: &[Endpoint],
 ) -> Result<Endpoint, String> {
     let host = if upstream.host.contains(':') {
@@ -271,13 +282,14 @@ fn endpoint(
         format!("{host}:{}", upstream.port)
     };
     let tls = match setting {
-        Some(setting) => Some(endpoint_tls(upstream, setting, made)?),
+        Some(setting) => Some(endpoint_tls(upstream, setting, h2, made)?),
         None => None,
     };
     Ok(Endpoint {
         address: upstream.clone(),
         authority,
         tls,
+        h2,
         sources: Vec::new(),
     })
 }
@@ -285,6 +297,7 @@ fn endpoint(
 fn endpoint_tls(
     upstream: &Upstream,
     setting: &TlsSetting,
+    h2: H2,
     made: &[Endpoint],
 ) -> Result<EndpointTls, String> {
     let known = made.iter().filter_map(|endpoint| endpoint.tls.as_ref());
@@ -296,10 +309,16 @@ fn endpoint_tls(
             Arc::new(config)
         }
     };
+    let mut offering = rustls::ClientConfig::clone(&config);
+    offering.alpn_protocols = match h2 {
+        H2::Always => vec![b"h2".to_vec()],
+        _ => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+    };
     let name = ServerName::try_from(upstream.host.clone())
         .map_err(|_| format!("`{}` is not a host name", upstream.host))?;
     Ok(EndpointTls {
         config,
+        offering: Arc::new(offering),
         name,
         setting: setting.clone(),
     })
@@ -321,6 +340,13 @@ pub const BACKOFF_CAP: Duration = Duration::from_secs(1);
 pub const BACKOFF_REFUSED: Duration = Duration::from_secs(10);
 /// A link that lasted this long was stable: the next back-off starts over.
 pub const STABLE: Duration = Duration::from_secs(10);
+
+/// An upstream that chose HTTP/1.1 is offered HTTP/2 again after this.
+pub const OFFER_AGAIN: Duration = Duration::from_secs(300);
+/// Requests of one endpoint that wait for a connection to share.
+pub const WAITING_MAX: usize = 65_536;
+/// Connections on which one request is tried in turn, when upstreams refuse it unseen.
+pub const REFUSALS_MAX: u8 = 3;
 
 #[cfg(test)]
 mod tests {
@@ -345,6 +371,7 @@ mod tests {
             timeout: None,
             connect_timeout: Duration::from_secs(1),
             idle_timeout: Duration::from_secs(1),
+            h2: H2::Auto,
             source_addresses: Vec::new(),
         }
     }

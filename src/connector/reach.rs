@@ -19,12 +19,14 @@ use crate::wire::http1;
 use crate::wire::record::Outgoing;
 use crate::wire::relay::ResetCode;
 use slab::Slab;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use super::context::{Context, Owner};
 use super::exchange::{Exchange, Refusal};
 use super::plan::Endpoint;
 use super::resolve::{self, Asker};
+use super::shared;
 use super::upstream::{self, Phase, State, Upstream};
 
 /// Addresses of one name that are tried; the resolver's order is kept.
@@ -69,24 +71,49 @@ fn pick(
     soonest.map(|(_, place)| place)
 }
 
+/// What kind of connection is looked for.
+#[derive(Clone, Copy)]
+pub struct Find {
+    pub route: usize,
+    /// It may ride a connection that has long been idle.
+    pub repeatable: bool,
+    /// The request stands written as HTTP/1.1.
+    pub own_only: bool,
+}
+
+/// Where a request goes.
+pub enum Place {
+    /// A connection of its own: HTTP/1.1.
+    Own(usize),
+    /// A connection to this endpoint that it shares: HTTP/2, as far as is known.
+    Shared(u32),
+}
+
 /// A connection for a request, pooled or on its way. `refusal` is what is said when no endpoint is left to try; one
 /// that is refused here for want of room takes its place.
 pub fn connection<R: Verbs>(
-    route: usize,
+    find: Find,
     tried: &mut u64,
-    repeatable: bool,
     mut refusal: Refusal,
     upstreams: &mut Slab<Upstream>,
     cx: &mut Context,
     ring: &mut R,
-) -> Result<usize, Refusal> {
+) -> Result<Place, Refusal> {
+    let Find {
+        route,
+        repeatable,
+        own_only,
+    } = find;
     while let Some(endpoint) = choose(route, tried, cx) {
+        if !own_only && shared::is_shared(endpoint, cx) {
+            return Ok(Place::Shared(endpoint));
+        }
         if let Some(key) = cx.pools[endpoint as usize].take(repeatable, cx.now) {
             cx.stats.upstream_reused += 1;
-            return Ok(key);
+            return Ok(Place::Own(key));
         }
-        match dial(endpoint, route, upstreams, cx, ring) {
-            Ok(key) => return Ok(key),
+        match dial(endpoint, route, false, upstreams, cx, ring) {
+            Ok(key) => return Ok(Place::Own(key)),
             Err(full) => refusal = full,
         }
     }
@@ -107,10 +134,12 @@ pub fn engage(state: &mut State, key: usize, route: usize, cx: &Context) {
     }
 }
 
-/// A new connection to an endpoint. It is refused only for what this connector lacks: the upstream saw nothing.
-fn dial<R: Verbs>(
+/// A new connection to an endpoint, which `offers` HTTP/2 or does not. It is refused only for what this connector lacks:
+/// the upstream saw nothing.
+pub fn dial<R: Verbs>(
     endpoint: u32,
     route: usize,
+    offers: bool,
     upstreams: &mut Slab<Upstream>,
     cx: &mut Context,
     ring: &mut R,
@@ -130,9 +159,11 @@ fn dial<R: Verbs>(
     let connect_timeout = plan.routes[route].connect_timeout;
     let upstream = upstreams.vacant_entry().insert(Upstream {
         http: http1::Client::new(plan.http),
+        shared: None,
         tls: None,
         state: State::new(key, stamp, endpoint, connect_timeout, cx.now),
     });
+    upstream.state.offers = offers;
     let Address { host, port, .. } = &plan.endpoints[endpoint as usize].address;
     let missing = match resolve::literal(host, *port) {
         Some(found) => {
@@ -153,36 +184,51 @@ fn dial<R: Verbs>(
     }
 }
 
-/// Tries the next address. False when none is left.
+/// Tries the next source address with this address, or the next address. False when none is left.
 pub fn connect<R: Verbs>(upstream: &mut Upstream, cx: &mut Context, ring: &mut R) -> bool {
     upstream.tls = None;
     let state = &mut upstream.state;
     state.phase = Phase::Connecting;
     let plan = cx.plan.clone();
     let sources = &plan.endpoints[state.endpoint as usize].sources;
-    while let Some(address) = (!state.addresses.is_empty()).then(|| state.addresses.remove(0)) {
-        let mut fitting = sources
-            .iter()
-            .filter(|source| source.is_ipv4() == address.is_ipv4());
-        let source = match fitting.clone().count() {
-            0 => None,
-            count => fitting.nth(cx.random.usize(0..count)).copied(),
+    loop {
+        if state.sources_left == 0 {
+            if state.addresses.is_empty() {
+                return false;
+            }
+            let next = state.addresses.remove(0);
+            state.address = Some(next);
+            state.sources_left = fitting(sources, next).count().max(1);
+        }
+        let Some(address) = state.address else {
+            return false;
         };
+        state.sources_left -= 1;
+        let source = cx.ports.turn(fitting(sources, address));
         let options = ConnectOptions {
             timeout: Some(state.connect_timeout),
             source,
             ..Default::default()
         };
         cx.stats.upstream_connects += 1;
-        if let Ok(socket) = ring.connect(address, &options) {
-            cx.own(socket, Owner::Upstream(state.key));
-            state.socket = Some(socket);
-            state.reading = crate::ring::Receive::Paused;
-            state.since = cx.now;
-            return true;
+        match ring.connect(address, &options) {
+            Ok(socket) => {
+                cx.own(socket, Owner::Upstream(state.key));
+                state.socket = Some(socket);
+                state.held = Some(cx.ports.take(source, address));
+                state.reading = crate::ring::Receive::Paused;
+                state.since = cx.now;
+                return true;
+            }
+            Err(error) => tracing::debug!(%address, ?source, %error, "no socket"),
         }
     }
-    false
+}
+
+/// Source addresses of an address' family.
+fn fitting(sources: &[IpAddr], address: SocketAddr) -> impl Iterator<Item = IpAddr> + Clone {
+    let fits = move |source: &&IpAddr| source.is_ipv4() == address.is_ipv4();
+    sources.iter().filter(fits).copied()
 }
 
 /// Takes a connection out of the world: with a reset, or in order once its last bytes are out.
@@ -197,9 +243,11 @@ pub fn take_out<R: Verbs>(
     let pool = &mut cx.pools[upstream.state.endpoint as usize];
     pool.open -= 1;
     pool.forget(key);
+    pool.sharing.forget(key);
     if !abort {
         upstream::farewell(&mut upstream, cx, ring);
     }
+    cx.ports.give_back(upstream.state.held.take());
     if let Some(socket) = upstream.state.socket.take() {
         cx.own(socket, Owner::Nobody);
         if abort {
@@ -241,7 +289,7 @@ pub fn repeat<R: Verbs>(
     exchange.1.seen = true;
     let again = if dead.state.reused {
         let (endpoint, route) = (dead.state.endpoint, exchange.1.route);
-        dial(endpoint, route, upstreams, cx, ring).ok()
+        dial(endpoint, route, false, upstreams, cx, ring).ok()
     } else {
         exchange.1.repeated = true;
         None
@@ -275,12 +323,19 @@ fn next_connection<R: Verbs>(
     if timeout.is_some_and(|timeout| spent >= timeout) {
         return Err(refusal);
     }
-    let (route, repeatable) = (exchange.route, exchange.repeatable);
+    let find = Find {
+        route: exchange.route,
+        repeatable: exchange.repeatable,
+        own_only: true,
+    };
     let seen = exchange.seen.then(|| refusal.clone());
     let tried = &mut exchange.tried;
-    let found = connection(route, tried, repeatable, refusal, upstreams, cx, ring);
-    // RESET(refused) promises that no upstream saw the request: of one that went out before, its failure is told.
-    found.map_err(|why| seen.unwrap_or(why))
+    match connection(find, tried, refusal.clone(), upstreams, cx, ring) {
+        Ok(Place::Own(key)) => Ok(key),
+        Ok(Place::Shared(_)) => Err(refusal),
+        // RESET(refused) promises that no upstream saw the request: of one that went out before, its failure is told.
+        Err(why) => Err(seen.unwrap_or(why)),
+    }
 }
 
 /// Gives the request of a dead connection to another one. `bytes`: what is to be sent of it.
@@ -337,6 +392,7 @@ fn readdress(bytes: &mut Vec<u8>, from: &Endpoint, to: &Endpoint, own_host: bool
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::config::H2;
 
     fn endpoint(authority: &str, base: &str) -> Endpoint {
         Endpoint {
@@ -348,6 +404,7 @@ mod tests {
             },
             authority: authority.into(),
             tls: None,
+            h2: H2::Never,
             sources: Vec::new(),
         }
     }

@@ -160,8 +160,12 @@ impl Connector {
                     self.cx.targets.iter().filter(|target| !target.off).count() as u64;
                 self.cx.stats.upstream_idle =
                     self.cx.pools.iter().map(|pool| pool.idle() as u64).sum();
-                self.cx.stats.upstream_active =
-                    self.upstreams.len() as u64 - self.cx.stats.upstream_idle;
+                let shared = self.upstreams.iter().filter(|(_, u)| u.shared.is_some());
+                self.cx.stats.upstream_shared = shared.count() as u64;
+                self.cx.stats.upstream_active = (self.upstreams.len() as u64)
+                    .saturating_sub(self.cx.stats.upstream_idle + self.cx.stats.upstream_shared);
+                self.cx.stats.upstream_ports_used = u64::from(self.cx.ports.most());
+                self.cx.stats.upstream_ports_available = u64::from(self.cx.ports.range());
                 self.cx.stats.memory_charged = ring.stalled_bytes() as u64;
                 let _ = reply.try_send(self.cx.stats.clone());
             }

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use super::context::Context;
 use super::plan::FRESH;
+use super::ports::Pair;
+use super::shared::{Shared, Sharing};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -18,10 +20,14 @@ pub enum Phase {
     Handshake,
     Busy,
     Idle,
+    /// Over HTTP/2: see [`Shared`].
+    Shared,
 }
 
 pub struct Upstream {
     pub http: http1::Client,
+    /// It carries many exchanges, over HTTP/2; `http` is of no use then.
+    pub shared: Option<Box<Shared>>,
     /// From the TCP connection on, if the endpoint is https.
     pub tls: Option<Box<tls::Connection>>,
     pub state: State,
@@ -39,6 +45,8 @@ pub struct State {
     /// How its TLS records are laid out, once that is agreed on.
     pub layout: Option<Layout>,
     pub exchange: Option<usize>,
+    /// It asks for HTTP/2, and has no exchange before it knows.
+    pub offers: bool,
     /// Carried a request before this one: its end without an answer may be a stale connection.
     pub reused: bool,
     /// Something of the answer came.
@@ -47,6 +55,12 @@ pub struct State {
     pub replay: Vec<u8>,
     /// Addresses still to try.
     pub addresses: Vec<SocketAddr>,
+    /// The one that is tried or that it is connected to.
+    pub address: Option<SocketAddr>,
+    /// Source addresses that were not tried with it.
+    pub sources_left: usize,
+    /// Whose port it holds.
+    pub held: Option<Pair>,
     pub progress: Instant,
     /// When this lookup, this address' connection or this handshake began.
     pub since: Instant,
@@ -69,6 +83,7 @@ pub struct Pool {
     idle: Vec<(usize, Instant)>,
     /// All of them.
     pub open: usize,
+    pub sharing: Sharing,
 }
 
 impl Pool {
@@ -115,10 +130,14 @@ impl State {
             out: None,
             layout: None,
             exchange: None,
+            offers: false,
             reused: false,
             answered: false,
             replay: Vec::new(),
             addresses: Vec::new(),
+            address: None,
+            sources_left: 0,
+            held: None,
             progress: now,
             since: now,
             paused: false,
@@ -151,6 +170,8 @@ impl State {
             // The ring itself ends a connection that does not come about.
             Phase::Connecting if self.socket.is_some() => None,
             Phase::Connecting | Phase::Handshake => Some(self.since + self.connect_timeout),
+            // Its streams' own.
+            Phase::Shared => None,
             Phase::Idle => Some(self.progress + pool_idle),
             Phase::Busy if self.paused => None,
             Phase::Busy if !self.answered => self.timeout.map(|timeout| self.progress + timeout),

@@ -3,11 +3,13 @@
 use crate::ring::{Receive, RecvBuf, Verbs};
 use crate::wire::relay::ResetCode;
 use crate::wire::tls;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::context::Owner;
 use super::exchange::{self, Outcome};
+use super::ports;
 use super::reach;
 use super::shard::Connector;
 use super::upstream::{self, Phase, Upstream};
@@ -84,8 +86,21 @@ impl Connector {
             None => {
                 state.phase = Phase::Busy;
                 self.cx.endpoint_connected(state.endpoint);
+                state.read(Receive::Large, ring);
+                self.cx.mark_upstream(state);
+                if state.offers {
+                    self.agreed(ring, key, true);
+                }
+                return;
             }
-            Some(setting) => match tls::Connection::client(&setting.config, setting.name.clone()) {
+            Some(setting) => match tls::Connection::client(
+                if state.offers {
+                    &setting.offering
+                } else {
+                    &setting.config
+                },
+                setting.name.clone(),
+            ) {
                 Ok(connection) => {
                     upstream.tls = Some(Box::new(connection));
                     state.phase = Phase::Handshake;
@@ -114,7 +129,16 @@ impl Connector {
             cx,
             ..
         } = self;
-        let Upstream { http, state, .. } = upstream;
+        let Upstream {
+            http,
+            state,
+            shared,
+            ..
+        } = upstream;
+        if let Some(shared) = shared {
+            shared.http.handle_input(&buf, cx.now);
+            return cx.mark_upstream(state);
+        }
         let heard = match state.exchange.and_then(|key| exchanges.get_mut(key)) {
             Some(exchange) => exchange::received(http, state, &buf, exchange, links, cx, ring),
             None => Outcome::Unasked,
@@ -196,11 +220,10 @@ impl Connector {
             (None, _) => "it closed the connection".into(),
         };
         if upstream.state.is_dialling() {
-            let timed_out = error.is_some_and(|e| e.kind() == std::io::ErrorKind::TimedOut);
-            let code = if timed_out {
-                ResetCode::UpstreamTimeout
-            } else {
-                ResetCode::UpstreamRefused
+            let code = match error.map(|error| error.kind()) {
+                Some(ErrorKind::AddrNotAvailable) => ResetCode::PortsExhausted,
+                Some(ErrorKind::TimedOut) => ResetCode::UpstreamTimeout,
+                _ => ResetCode::UpstreamRefused,
             };
             return self.attempt_failed(ring, key, code, &what);
         }
@@ -226,6 +249,9 @@ impl Connector {
         orderly: bool,
         what: &str,
     ) {
+        if self.is_shared(key) {
+            return self.shared_over(ring, key, what);
+        }
         let Connector {
             links,
             upstreams,
@@ -295,6 +321,12 @@ impl Connector {
         let Some(upstream) = upstreams.get_mut(key) else {
             return;
         };
+        // The next source address has ports of its own; what else failed, fails from there too.
+        let exhausted = code == ResetCode::PortsExhausted;
+        if !exhausted {
+            upstream.state.sources_left = 0;
+        }
+        cx.ports.give_back(upstream.state.held.take());
         if upstream.state.phase == Phase::Handshake {
             cx.stats.upstream_handshakes_failed += 1;
             upstream::farewell(upstream, cx, ring);
@@ -303,13 +335,40 @@ impl Connector {
             cx.own(socket, Owner::Nobody);
             ring.close(socket);
         }
-        if !reach::connect(upstream, cx, ring) {
-            self.dial_failed(ring, key, code, why);
+        if reach::connect(upstream, cx, ring) {
+            return;
         }
+        if exhausted {
+            // The upstream is as well as before.
+            return self.ports_exhausted(ring, key);
+        }
+        self.dial_failed(ring, key, code, why);
+    }
+
+    fn ports_exhausted<R: Verbs>(&mut self, ring: &mut R, key: usize) {
+        let Connector { upstreams, cx, .. } = self;
+        let Some(upstream) = upstreams.get(key) else {
+            return;
+        };
+        let endpoint = &cx.plan.endpoints[upstream.state.endpoint as usize];
+        let text = format!(
+            "no local port is left towards upstream {endpoint}: {}",
+            ports::REMEDY
+        );
+        if let Some(address) = upstream.state.address {
+            cx.ports.exhausted(address);
+        }
+        self.move_on(ring, key, (ResetCode::PortsExhausted, text));
     }
 
     /// The endpoint cannot be reached: its health, and its request, which nobody saw.
-    fn dial_failed<R: Verbs>(&mut self, ring: &mut R, key: usize, code: ResetCode, why: &str) {
+    pub(super) fn dial_failed<R: Verbs>(
+        &mut self,
+        ring: &mut R,
+        key: usize,
+        code: ResetCode,
+        why: &str,
+    ) {
         let Some(upstream) = self.upstreams.get(key) else {
             return;
         };
@@ -330,6 +389,9 @@ impl Connector {
         let Some(dead) = reach::take_out(key, upstreams, cx, ring, false) else {
             return;
         };
+        if dead.state.offers {
+            return self.none_to_share(ring, dead.state.endpoint, &refusal);
+        }
         let Some((exchange_key, exchange)) = dead
             .state
             .exchange
@@ -344,6 +406,9 @@ impl Connector {
     }
 
     pub(super) fn flush_upstream<R: Verbs>(&mut self, ring: &mut R, key: usize) {
+        if self.is_shared(key) {
+            return self.flush_shared(ring, key);
+        }
         let Connector { upstreams, cx, .. } = self;
         let Some(upstream) = upstreams.get_mut(key) else {
             return;
@@ -376,6 +441,9 @@ impl Connector {
             return;
         }
         state.armed = None;
+        if upstream.shared.is_some() {
+            return self.shared_due(ring, key);
+        }
         let idle = Duration::from_secs(cx.plan.pool.idle_seconds);
         match state.deadline(idle) {
             Some(at) if at <= cx.now => {}
@@ -396,6 +464,8 @@ impl Connector {
                 cx.stats.upstream_timeouts += 1;
                 return self.attempt_failed(ring, key, timeout, "no TLS handshake in time");
             }
+            // Handled above.
+            Phase::Shared => return,
             Phase::Busy if state.answered => {
                 (ResetCode::UpstreamBroken, "its answer stopped coming")
             }

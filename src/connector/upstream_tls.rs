@@ -44,6 +44,7 @@ impl Connector {
             // What a record led to may have ended the connection and given its place to another.
             let Some(Upstream {
                 http,
+                shared,
                 tls: Some(tls),
                 state,
             }) = upstreams
@@ -57,9 +58,17 @@ impl Connector {
                 Ok(Step::NeedMore) => return,
                 Ok(Step::Established(said)) => {
                     established(tls, state, said.resumed, cx);
+                    if state.offers {
+                        let h2 = said.alpn.as_deref() == Some(b"h2");
+                        self.agreed(ring, key, h2);
+                    }
                     continue;
                 }
                 Ok(Step::Data(plain)) => {
+                    if let Some(shared) = shared {
+                        shared.http.handle_input(plain, cx.now);
+                        continue;
+                    }
                     match state.exchange.and_then(|key| exchanges.get_mut(key)) {
                         Some(exchange) => {
                             exchange::received(http, state, plain, exchange, links, cx, ring)
@@ -83,10 +92,14 @@ impl Connector {
         };
         let tls13 = tls.as_ref().is_some_and(|tls| tls.is_tls13());
         let refused = refuses_handshake(tls13, error.received_alert);
+        let answered = match &self.upstreams.get(key).and_then(|u| u.shared.as_ref()) {
+            Some(shared) => shared.answered,
+            None => state.answered || state.reused,
+        };
         if state.is_dialling() {
             let why = format!("TLS handshake: {}", error.text);
             self.attempt_failed(ring, key, ResetCode::UpstreamRefused, &why);
-        } else if refused && !state.answered && !state.reused {
+        } else if refused && !answered {
             self.cx.stats.upstream_handshakes_failed += 1;
             let endpoint = state.endpoint;
             let exchange = state.exchange;
@@ -94,7 +107,9 @@ impl Connector {
             self.cx.endpoint_dial_failed(endpoint, &why);
             let upstream = &self.cx.plan.endpoints[endpoint as usize];
             let text = format!("upstream {upstream} cannot be reached: {why}");
-            if let Some(exchange) = exchange {
+            if self.is_shared(key) {
+                self.shared_over(ring, key, &why);
+            } else if let Some(exchange) = exchange {
                 self.fail_exchange(ring, exchange, (ResetCode::UpstreamRefused, text));
             }
         } else {

@@ -46,6 +46,7 @@ pub enum Fault {
     TrustUnavailable,
     Overloaded,
     UpstreamTimeout,
+    PortsExhausted,
     Internal,
 }
 
@@ -116,6 +117,7 @@ pub const TABLE: &[Row] = &[
     row(TrustUnavailable,    503, "Service Unavailable",             "trust_unavailable",     Gateway,   2, false, true),
     row(Overloaded,          503, "Service Unavailable",             "overloaded",            Gateway,   5, false, true),
     row(UpstreamTimeout,     504, "Gateway Timeout",                 "upstream_timeout",      Upstream,  0, false, true),
+    row(PortsExhausted,      503, "Service Unavailable",             "ports_exhausted",       Connector, 5, false, true),
     row(Internal,            500, "Internal Server Error",           "internal",              Gateway,   0, true,  true),
 ];
 
@@ -135,6 +137,7 @@ impl Fault {
             TrustUnavailable => {
                 "the keys or revocation lists that the client is judged by are not there yet"
             }
+            PortsExhausted => "the connector has no local port left towards the upstream",
             _ => "",
         }
     }
@@ -188,6 +191,8 @@ impl Loss {
             // Sent by a connector when no connection came about, so nothing could be sent on it. (Or none came about to
             // repeat on what a dead pooled connection had carried, which it does with GET and the like only.)
             ResetCode::UpstreamRefused => Loss::new(UpstreamRefused, Repeat::Always),
+            // Nor without a port to connect from.
+            ResetCode::PortsExhausted  => Loss::new(PortsExhausted,  Repeat::Always),
             ResetCode::Cancelled       => Loss::new(ConnectorLost,   Repeat::Idempotent),
             ResetCode::UpstreamBroken  => Loss::new(UpstreamBroken,  Repeat::Idempotent),
             ResetCode::Internal        => Loss::new(Internal,        Repeat::Idempotent),

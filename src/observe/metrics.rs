@@ -215,6 +215,8 @@ stats! {
     gauge "tidegate_upstream_connections" "Connections to upstreams by state." [
         upstream_active r#"state="active""#
         upstream_idle r#"state="idle""#
+        /// HTTP/2: many requests on each.
+        upstream_shared r#"state="shared""#
     ]
     counter "tidegate_upstream_total" "Connections to upstreams by event." [
         upstream_connects r#"event="connected""#
@@ -230,6 +232,12 @@ stats! {
         /// An endpoint was left out for its failures.
         upstream_went_out r#"event="went_out""#
         upstream_came_back r#"event="came_back""#
+    ]
+    gauge "tidegate_connector_upstream_ports_used" "Local ports in use between the source and the upstream address that use most, by this shard." [
+        upstream_ports_used ""
+    ]
+    gauge "tidegate_connector_upstream_ports_available" "Local ports that the host has between one source and one upstream address, for all shards." [
+        upstream_ports_available ""
     ]
     gauge "tidegate_upstream_endpoints_out" "Upstream endpoints that this shard leaves out for their failures." [
         upstream_out ""

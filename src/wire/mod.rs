@@ -6,6 +6,7 @@
 
 pub mod event_stream;
 pub mod http1;
+pub mod http2;
 pub mod path;
 pub mod proxy_protocol;
 pub mod record;

@@ -44,6 +44,7 @@ mod sizes;
 mod tokens;
 mod topologies;
 mod turns;
+mod upstream_h2;
 mod upstream_health;
 mod upstream_tls;
 mod upstreams;

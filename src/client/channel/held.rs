@@ -6,6 +6,10 @@ use crate::wire::record::Outgoing;
 use crate::wire::tls::{Parked, ParkedStep};
 
 /// One channel.
+#[expect(
+    clippy::box_collection,
+    reason = "a pointer where a million hold nothing"
+)]
 pub struct Held {
     tls: Parked,
     reader: Reader,

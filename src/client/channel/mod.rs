@@ -3,7 +3,7 @@
 //! ```text
 //! run ── shards, progress, phases, report         push ── drives the notification API meanwhile
 //!  └▶ clients   one shard of them: pace, sockets, timeouts (a `Service` over any ring)
-//!      ├─ opening   TCP, TLS with an identity of its own, the request, the answer's head
+//!      ├─ opening   TCP, TLS with an identity of its own, the request (ask), the answer's head
 //!      └─ held      parked: 300 bytes; records opened where they lie
 //!          └─ reader   what a record says: events · WebSocket messages · an answer to a poll
 //!              └─ events, envelope   read without state between records
@@ -13,13 +13,14 @@
 //! What holds: an open channel costs its slot and its socket, no buffer, no timer, no parsed state. A client believes the
 //! gateway's promise that an event is a record, and a channel on which it is broken counts as lost.
 
+pub mod ask;
 pub mod clients;
 mod envelope;
-mod events;
+pub mod events;
 mod held;
 pub mod job;
 mod opening;
-mod reader;
+pub mod reader;
 pub mod report;
 pub mod run;
 
@@ -30,6 +31,3 @@ pub enum Kind {
     WebSocket,
     Poll,
 }
-
-/// Where channels are opened.
-const PATH: &str = "/.tidegate/channel";

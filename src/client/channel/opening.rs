@@ -1,7 +1,7 @@
 //! From the TCP connection to an open channel.
 
 use super::Kind;
-use super::reader::{Desk, Ending, Reader, error_code, request};
+use super::reader::{Desk, Ending, Reader, error_code};
 use crate::wire::http1::{self, ClientEvent};
 use crate::wire::record::Outgoing;
 use crate::wire::tls::{self, Step};
@@ -56,7 +56,7 @@ impl Opening {
                 Ok(Step::NeedMore) => return Ok(()),
                 Ok(Step::Established(_)) => {
                     let offer = self.offer.as_ref();
-                    let http = request(&desk.job, self.kind, offer, &mut self.staged);
+                    let http = desk.job.ask(self.kind).write(offer, &mut self.staged);
                     self.http = Some(http);
                     if self.kind == Kind::Poll {
                         // It waits, and thus is a channel: the answer ends it.

@@ -1,24 +1,18 @@
 //! What the records of an open channel say, by its kind.
 
+use super::Kind;
 use super::envelope::{Envelope, envelopes};
 use super::events::{self, Seen};
 use super::job::{Counts, Job, Times};
-use super::{Kind, PATH};
-use crate::wire::http1::{self, ClientEvent, Framing};
-use crate::wire::{Field, websocket};
+use crate::wire::http1::{self, ClientEvent};
+use crate::wire::websocket;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Heads of answers.
-const LIMITS: http1::Limits = http1::Limits {
-    head_bytes: 16 * 1024,
-    header_count: 100,
-    trailer_bytes: 1024,
-};
 /// Body of an answer to a poll: eight pushes and what is around them, with room.
 const ANSWER_MAX: usize = 256 * 1024;
 /// Pushes are longer than what clients may send.
-const MESSAGES: websocket::Limits = websocket::Limits {
+pub const MESSAGES: websocket::Limits = websocket::Limits {
     message_bytes: 64 * 1024,
     message_wait: Duration::from_secs(10),
     close_wait: Duration::from_secs(5),
@@ -64,41 +58,6 @@ pub struct Answer {
     status: u16,
     code: String,
     body: Vec<u8>,
-}
-
-/// Writes the request that opens a channel; gives what reads the answer.
-pub fn request(
-    job: &Job,
-    kind: Kind,
-    offer: Option<&websocket::Offer<'_>>,
-    out: &mut Vec<u8>,
-) -> http1::Client {
-    let mut http = http1::Client::new(LIMITS);
-    let target = match kind {
-        Kind::Poll => format!("{PATH}?wait={}", job.poll_wait_s),
-        Kind::Sse | Kind::WebSocket => PATH.to_owned(),
-    };
-    let bearer = job.token.as_ref().map(|token| format!("Bearer {token}"));
-    let field = |name: &'static str, value| Field {
-        name: name.as_bytes(),
-        value,
-    };
-    let host = field("Host", job.host.as_bytes());
-    let bearer = bearer
-        .as_ref()
-        .map(|value| field("Authorization", value.as_bytes()));
-    let accept = (kind == Kind::Sse).then(|| field("Accept", b"text/event-stream"));
-    let upgrade = offer.into_iter().flat_map(websocket::Offer::fields);
-    let fields = [Some(host), bearer, accept].into_iter().flatten();
-    http.send_head(
-        out,
-        b"GET",
-        target.as_bytes(),
-        fields.chain(upgrade),
-        Framing::None,
-    );
-    http.send_end(out, []);
-    http
 }
 
 impl Reader {
@@ -213,7 +172,7 @@ fn read_answer(
     if !done.http.is_reusable() {
         return Err(Ending::new("the connection ended with its answer"));
     }
-    request(&desk.job, Kind::Poll, None, out);
+    desk.job.ask(Kind::Poll).write(None, out);
     Ok(())
 }
 
@@ -222,7 +181,7 @@ impl Answer {
     fn due(job: &Job) -> Answer {
         Answer {
             // Written once more, to nowhere: so that nothing is kept while the poll waits.
-            http: request(job, Kind::Poll, None, &mut Vec::new()),
+            http: job.ask(Kind::Poll).write(None, &mut Vec::new()),
             status: 0,
             code: String::new(),
             body: Vec::new(),

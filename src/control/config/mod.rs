@@ -169,7 +169,18 @@ pub struct RouteConfig {
     pub timeout: Option<Duration>,
     pub connect_timeout: Duration,
     pub idle_timeout: Duration,
+    pub h2: H2,
     pub source_addresses: Vec<IpAddr>,
+}
+/// Whether upstreams are spoken to in HTTP/2.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum H2 {
+    /// Over TLS as the server chooses (ALPN); in clear text never.
+    #[default]
+    Auto,
+    /// In clear text too, with prior knowledge (RFC 9113 §3.3).
+    Always,
+    Never,
 }
 /// How https upstreams are reached. Equal settings may share connections, others must not.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

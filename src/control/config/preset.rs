@@ -6,7 +6,7 @@ use super::reader::Section;
 use super::routes::{self, Routes};
 use super::site_settings::Accepts;
 use super::source::Source;
-use super::{RouteConfig, Upstream, UpstreamTls};
+use super::{H2, RouteConfig, Upstream, UpstreamTls};
 use crate::control::settings::{Auth, PublishedRoute};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -18,6 +18,7 @@ struct ConfigMgr {
     management_point: Vec<Upstream>,
     update_point: Vec<Upstream>,
     tls: UpstreamTls,
+    h2: H2,
     source_addresses: Vec<IpAddr>,
     /// Which sides are published.
     sides: Accepts,
@@ -102,6 +103,7 @@ impl ConfigMgr {
             .cloned()
             .collect();
         let tls = routes::read_tls(section, &all);
+        let h2 = routes::read_h2(section);
         let source_addresses = routes::read_source_addresses(section);
         let tokens = section.boolean("tokens");
         if let Some(tokens) = tokens.as_ref().filter(|at| at.value && !accepts.tokens) {
@@ -124,6 +126,7 @@ impl ConfigMgr {
             management_point,
             update_point,
             tls,
+            h2,
             source_addresses,
             sides: Accepts { tokens, ..accepts },
         })
@@ -159,6 +162,7 @@ impl ConfigMgr {
                     timeout: Some(endpoint.timeout),
                     connect_timeout: routes::CONNECT_TIMEOUT,
                     idle_timeout: endpoint.idle_timeout,
+                    h2: self.h2,
                     source_addresses: self.source_addresses.clone(),
                 };
                 let publication = PublishedRoute {
@@ -230,6 +234,7 @@ mod tests {
             management_point: server("mp", 443),
             update_point: server("sup", 8531),
             tls: UpstreamTls::default(),
+            h2: H2::Auto,
             source_addresses: vec![],
             sides: Accepts {
                 certificates: true,

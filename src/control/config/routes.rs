@@ -4,7 +4,7 @@ use super::files::{self, Purpose};
 use super::reader::{At, Section};
 use super::site_settings::Accepts;
 use super::source::Source;
-use super::{RouteConfig, Upstream, UpstreamTls};
+use super::{H2, RouteConfig, Upstream, UpstreamTls};
 use crate::control::certificates::system_roots;
 use crate::control::settings::{Auth, MAX_ROUTES, PublishedRoute, check_route_path, is_method};
 use std::net::IpAddr;
@@ -102,16 +102,7 @@ fn read_one(
         .boolean("case_insensitive")
         .is_some_and(|at| at.value);
     let strip_prefix = section.boolean("strip_prefix").is_some_and(|at| at.value);
-    if let Some(h2) = section
-        .word("h2", &["auto", "always", "never"])
-        .filter(|at| at.value == "always")
-    {
-        source.warn(
-            h2.line,
-            "`h2 = \"always\"` has no effect: this version speaks HTTP/1.1 to upstreams",
-            "use \"auto\"",
-        );
-    }
+    let h2 = read_h2(section);
     let tls = read_tls(section, &upstream);
     let source_addresses = read_source_addresses(section);
 
@@ -130,6 +121,7 @@ fn read_one(
         timeout: (timeout != Duration::ZERO).then_some(timeout),
         connect_timeout,
         idle_timeout,
+        h2,
         source_addresses,
     };
     let publication = PublishedRoute {
@@ -267,6 +259,15 @@ pub fn read_tls(section: &Section<'_>, upstreams: &[Upstream]) -> UpstreamTls {
         .flatten()
         .map(|(files, _)| files);
     UpstreamTls { ca, identity }
+}
+
+pub fn read_h2(section: &Section<'_>) -> H2 {
+    let word = section.word("h2", &["auto", "always", "never"]);
+    match word.map_or("auto", |at| at.value) {
+        "always" => H2::Always,
+        "never" => H2::Never,
+        _ => H2::Auto,
+    }
 }
 
 pub fn read_source_addresses(section: &Section<'_>) -> Vec<IpAddr> {

@@ -76,6 +76,8 @@ impl Lab {
             names: vec![],
         })
         .unwrap();
+        let token = "0123456789abcdef0123456789abcdef\n";
+        std::fs::write(folder.path().join("api.token"), token).unwrap();
         let connector = |id: &str, days| {
             let validity = pki::Validity {
                 days: Some(days),
@@ -510,6 +512,10 @@ const WRONG_CONNECTORS: &[Case] = &[
     case("path = \"/mp/\"", "path = \"/ccm_proxy_serverauth/8\" #<<\nupstream = [\"http://x\"]\n[[preset]]\nname = \"configmgr\"\nid = \"8\"\nmanagement_point = [\"http://mp\"]\n[[route]]\npath = \"/mp/\"", "takes all that the preset keeps closed", "a path of its own"),
     case("path = \"/mp/\"", "path = \"/ccm_proxy_mutualauth/8/bgb\"\nupstream = [\"http://x\"]\n[[preset]] #<<\nname = \"configmgr\"\nid = \"8\"\nmanagement_point = [\"http://mp\"]\n[[route]]\npath = \"/mp/\"", "/BGB/\" is published twice", "another path"),
     case("strip_prefix = true", "strip-prefix = true #<<", "unknown key `strip-prefix` in [[route]]", "did you mean `strip_prefix`?"),
+    case("[[gateway]]", "[notify]\nlisten = \"10.0.0.1:9500\" #<<\n[[gateway]]", "where others could push", "token_file"),
+    case("[[gateway]]", "[notify]\ntoken_file = \"nowhere\" #<<\n[[gateway]]", "nowhere", "openssl rand"),
+    case("[[gateway]]", "[notify]\nchannels_per_client = 0 #<<\n[[gateway]]", "`channels_per_client` is 0", "from 1 to 64"),
+    case("[[gateway]]", "[notify]\nstores = \"x\" #<<\n[[gateway]]", "unknown key `stores`", "did you mean `store`?"),
     case("[[gateway]]", "[connector.pool]\nidle_seconds = 0 #<<\n[[gateway]]", "`idle_seconds` is 0", "from 1 to 3600"),
     case("[[gateway]]", "[connector.pool]\nidle = 1 #<<\n[[gateway]]", "unknown key `idle` in `pool`", "known here"),
 ];
@@ -678,14 +684,9 @@ fn what_has_no_effect_is_warned_of_and_taken() {
             "expired 2 days ago",
         ),
         (
-            "strip_prefix = true",
-            "h2 = \"always\"",
-            "`h2 = \"always\"` has no effect",
-        ),
-        (
             "[[gateway]]",
-            "[notify]\nlisten = \"127.0.0.1:9500\"\nstore = \"x\"\nchannels_per_client = 1\n[[gateway]]",
-            "[notify] has no effect",
+            "[notify]\nlisten = \"10.0.0.1:9500\"\ntoken_file = \"api.token\"\nstore = \"x\"\n[[gateway]]",
+            "without TLS: its token can be read",
         ),
         (
             "revision = 4",

@@ -187,6 +187,7 @@ pub fn reset_code(code: u16) -> ResetCode {
         7 => ResetCode::BodyTooLarge,
         8 => ResetCode::Overloaded,
         9 => ResetCode::Protocol,
+        11 => ResetCode::PortsExhausted,
         _ => ResetCode::Internal,
     }
 }

@@ -155,8 +155,8 @@
 //! frame ends the session.
 //!
 //! RESET codes: 1 refused (the upstream saw nothing: safe to repeat elsewhere) · 2 cancelled · 3 upstream_refused ·
-//! 4 upstream_timeout · 5 upstream_broken · 6 not_published · 7 body_too_large · 8 overloaded · 9 protocol · 10 internal;
-//! unknown ones read as internal.
+//! 4 upstream_timeout · 5 upstream_broken · 6 not_published · 7 body_too_large · 8 overloaded · 9 protocol · 10 internal ·
+//! 11 ports_exhausted (the upstream saw nothing); unknown ones read as internal.
 //!
 //! # Credit
 //!
@@ -424,6 +424,8 @@ pub enum ResetCode {
     /// The other side broke the protocol on this stream.
     Protocol = 9,
     Internal = 10,
+    /// No local port is left towards the upstream, which saw nothing: safe to repeat elsewhere.
+    PortsExhausted = 11,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

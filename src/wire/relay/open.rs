@@ -29,8 +29,12 @@ impl OpenFrame {
 
     /// Path and query of the request; empty when the frame is.
     pub fn target(&self) -> &[u8] {
-        let payload = self.0.get(HEADER..).unwrap_or_default();
-        head::decode_open(payload).map_or(&[], |head| head.target)
+        self.head().map_or(&[], |head| head.target)
+    }
+
+    /// The request's head as it was encoded; none when the frame is empty.
+    pub fn head(&self) -> Option<OpenHead<'_>> {
+        head::decode_open(self.0.get(HEADER..)?)
     }
 
     pub fn len(&self) -> usize {

@@ -43,10 +43,7 @@ fn the_websockets_library_of_python_gets_pushes() {
     let lab = plan().start();
     let api = lab.api();
     let url = lab.url("/.tidegate/channel").replace("https://", "wss://");
-    let script = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/tests/e2e/channels/websockets.py"
-    );
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/channels/client.py");
     let mut child = python(&lab)
         .args([script, &url])
         .arg(lab.dir())

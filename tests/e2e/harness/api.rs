@@ -24,11 +24,6 @@ impl Lab {
 }
 
 impl Api {
-    /// On a port of one's choice: a second connector's.
-    pub fn on(port: u16) -> Api {
-        Api { port }
-    }
-
     /// A request with more fields (each with its line end); an error while nobody listens.
     pub fn try_ask(
         &self,

@@ -49,6 +49,10 @@ impl Store {
     }
 
     /// Gives the command back when too many wait.
+    #[expect(
+        clippy::result_large_err,
+        reason = "the error is the command itself, which the caller had"
+    )]
     pub fn send(&self, command: Command) -> Result<(), Command> {
         self.commands.send(command)
     }
