@@ -4,6 +4,7 @@ mod client;
 mod demo;
 mod load;
 mod load_channels;
+mod push;
 mod reload;
 mod token;
 mod upstream;
@@ -47,6 +48,8 @@ enum Command {
         #[command(subcommand)]
         command: client::Command,
     },
+    /// Sends a notification to clients, through a connector's notification API
+    Push(push::Options),
     /// Benchmarks
     Load {
         #[command(subcommand)]
@@ -84,6 +87,7 @@ pub fn main() -> ExitCode {
         )),
         Command::Reload(options) => reload::run(&options),
         Command::Client { command } => client::run(command),
+        Command::Push(options) => push::run(&options),
         Command::Load { command } => load::run(command),
     }
 }
