@@ -16,7 +16,7 @@ pub struct Options {
     /// Where the PKI, both config files and the logs are written
     #[arg(long, value_name = "DIR", default_value = "tidegate-demo")]
     dir: PathBuf,
-    /// Free ports instead of 8443, 10140, 9441, 9442 and 9080
+    /// Free ports instead of 8443, 10140, 9441, 9442, 9080 and 9500
     #[arg(long)]
     free_ports: bool,
 }
@@ -29,6 +29,7 @@ struct Ports {
     gateway_admin: u16,
     connector_admin: u16,
     upstream: u16,
+    notify: u16,
 }
 
 /// Processes that end with us.
@@ -77,6 +78,7 @@ fn ports(options: &Options) -> Result<Ports, String> {
             gateway_admin: free_port(false)?,
             connector_admin: free_port(false)?,
             upstream: free_port(false)?,
+            notify: free_port(false)?,
         });
     }
     let ports = Ports {
@@ -86,6 +88,7 @@ fn ports(options: &Options) -> Result<Ports, String> {
         gateway_admin: 9441,
         connector_admin: 9442,
         upstream: 9080,
+        notify: 9500,
     };
     let fours = [
         ports.clients,
@@ -93,6 +96,7 @@ fn ports(options: &Options) -> Result<Ports, String> {
         ports.gateway_admin,
         ports.connector_admin,
         ports.upstream,
+        ports.notify,
     ]
     .map(|port| ("127.0.0.1", port));
     let sixes = [ports.clients, ports.relay].map(|port| ("::1", port));
@@ -258,7 +262,11 @@ auth = "certificate"
 path = "/open/"
 upstream = ["http://127.0.0.1:{upstream}"]
 auth = "none"
+[notify]
+listen = "127.0.0.1:{notify}"
+store = "notify.redb"
 "#,
+        notify = ports.notify,
         admin = ports.connector_admin,
         relay = ports.relay,
         upstream = ports.upstream
@@ -359,6 +367,16 @@ fn greeting(dir: &Path, ports: &Ports) -> String {
         let line = format!("{curl} -g 'https://[::1]:{clients}/open/hello'");
         let _ = writeln!(text, "{line}   # 200: the same over IPv6");
     }
+    let channel = format!("{curl} {device} -N https://localhost:{clients}/.tidegate/channel");
+    let push = format!(
+        "{program} push --api http://127.0.0.1:{} --to cert:lab/device-1 --payload '{{\"hello\": 1}}' --wait 5",
+        ports.notify
+    );
+    let _ = write!(
+        text,
+        "\nNotifications: the first line holds a channel open, the second pushes to it from another terminal.\n\
+         {channel}\n{push}\n"
+    );
     text.push_str("\nCtrl-C ends it.\n");
     text
 }

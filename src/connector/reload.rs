@@ -184,6 +184,7 @@ fn fixed_keys(old: &ConnectorConfig, new: &ConnectorConfig) -> Vec<&'static str>
         ("[connector] site", old.site != new.site),
         ("[connector] shards", old.shards != new.shards),
         ("[connector] admin", old.admin != new.admin),
+        ("[notify]", old.notify != new.notify),
     ];
     checks
         .iter()

@@ -2,7 +2,19 @@
 
 /// No entry.
 const EMPTY: u32 = u32::MAX;
+/// A cell holds a place below, and above it bits of its hash: so that a search compares what it looks for and, once in a
+/// thousand, something else. Entries lie far apart in memory, and cells of a run close together.
+const PLACE_BITS: u32 = 22;
+/// Places are below this.
+pub const PLACES: usize = (1 << PLACE_BITS) - 1;
+const PLACE: u32 = (1 << PLACE_BITS) - 1;
+
 const SMALLEST: usize = 64;
+
+fn cell(hash: u64, place: u32) -> u32 {
+    debug_assert!((place as usize) < PLACES);
+    ((hash >> 54) as u32) << PLACE_BITS | place
+}
 
 /// Open addressing with linear probing, at most seven eighths full, at least an eighth when it was larger once.
 pub struct Index {
@@ -37,11 +49,14 @@ impl Index {
     /// The place under `hash` that `is` it.
     pub fn find(&self, hash: u64, mut is: impl FnMut(u32) -> bool) -> Option<u32> {
         let mask = self.cells.len().checked_sub(1)?;
+        let marked = cell(hash, 0);
         let mut at = hash as usize & mask;
         loop {
             match self.cells[at] {
                 EMPTY => return None,
-                place if is(place) => return Some(place),
+                found if found & !PLACE == marked && is(found & PLACE) => {
+                    return Some(found & PLACE);
+                }
                 _ => at = (at + 1) & mask,
             }
         }
@@ -62,7 +77,8 @@ impl Index {
             return false;
         };
         let mut hole = hash as usize & mask;
-        while self.cells[hole] != place {
+        let wanted = cell(hash, place);
+        while self.cells[hole] != wanted {
             if self.cells[hole] == EMPTY {
                 return false;
             }
@@ -76,7 +92,7 @@ impl Index {
             if other == EMPTY {
                 break;
             }
-            let home = hash_of(other) as usize & mask;
+            let home = hash_of(other & PLACE) as usize & mask;
             if at.wrapping_sub(home) & mask >= at.wrapping_sub(hole) & mask {
                 self.cells[hole] = other;
                 hole = at;
@@ -96,12 +112,16 @@ impl Index {
         while self.cells[at] != EMPTY {
             at = (at + 1) & mask;
         }
-        self.cells[at] = place;
+        self.cells[at] = cell(hash, place);
     }
 
     fn resize(&mut self, cells: usize, mut hash_of: impl FnMut(u32) -> u64) {
         let old = std::mem::replace(&mut self.cells, vec![EMPTY; cells].into_boxed_slice());
-        for place in old.into_iter().filter(|place| *place != EMPTY) {
+        let places = old.into_iter().filter(|cell| *cell != EMPTY);
+        let mut places: Vec<u32> = places.map(|cell| cell & PLACE).collect();
+        // In the order in which the entries lie in memory.
+        places.sort_unstable();
+        for place in places {
             self.put(hash_of(place), place);
         }
     }

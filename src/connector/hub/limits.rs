@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Bytes of a client id; a longer one is not taken into the table (the gateway never sends one).
 pub const CLIENT_ID_BYTES: usize = 128;
 /// Channels in the presence table; one more is counted and left out: its client cannot be reached.
-pub const CHANNELS: usize = 4 << 20;
+pub const CHANNELS: usize = (4 << 20) - 1024;
 /// Gateway shards known at once (16 instances of 64 gateways, 4 shards each); what one more announces is left out.
 pub const GATEWAY_SHARDS: usize = 4096;
 /// How long the channels of a lost link, and the client of an answered long poll, stay present.

@@ -186,12 +186,15 @@ impl Core {
     /// The newest channels of a client stay, up to its limit. News count by their coming; of a list, which may be old,
     /// by the gateways' clocks.
     fn close_surplus(&mut self, client: u32, newest: u32, listing: bool) {
+        let allowed = self.settings.channels_per_client.max(1);
+        if self.presence.channels_of(client).nth(allowed).is_none() {
+            return;
+        }
         let mut channels: Vec<(u32, u32)> = self
             .presence
             .channels_of(client)
             .map(|(at, channel)| (channel.since, at))
             .collect();
-        let allowed = self.settings.channels_per_client.max(1);
         while channels.len() > allowed {
             // They come with the last one first, so that of equal ones the older is found last.
             let oldest = channels

@@ -39,4 +39,6 @@ pub mod store;
 pub mod thread;
 
 #[cfg(test)]
+mod measure;
+#[cfg(test)]
 mod tests;

@@ -7,7 +7,7 @@
 //!
 //! A client without a channel stays only while its owner keeps it ([`Presence::keep`]): in the grace after a long poll.
 
-use super::index::Index;
+use super::index::{Index, PLACES};
 use super::limits::{CHANNELS, CLIENT_ID_BYTES, GATEWAY_SHARDS};
 use super::names::{Name, Names};
 use super::slab::Slab;
@@ -53,6 +53,7 @@ pub struct Channel {
 }
 
 const _: () = assert!(GATEWAY_SHARDS <= 1 << 12 && size_of::<Channel>() == 24);
+const _: () = assert!(CHANNELS <= PLACES);
 
 impl Channel {
     pub fn key(&self) -> ChannelKey {
@@ -229,6 +230,10 @@ impl Presence {
     }
 
     fn add_client(&mut self, id: &str) -> Option<u32> {
+        // Those in their grace count too.
+        if self.clients.len() >= CHANNELS {
+            return None;
+        }
         let name = self.names.insert(id.as_bytes())?;
         let at = self.clients.insert(Client {
             name,

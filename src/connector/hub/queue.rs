@@ -60,6 +60,9 @@ impl Core {
 
     /// A channel came: all that has no receipt is sent again.
     pub(super) fn restart_queue(&mut self, client: &str) {
+        if self.queues.by_client.is_empty() {
+            return;
+        }
         if let Some(queue) = self.queues.by_client.get_mut(client) {
             queue.cursor = 0;
             self.pump(client);
