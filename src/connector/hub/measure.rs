@@ -21,7 +21,7 @@ fn list(core: &mut Core, link: LinkId, clients: u32) {
     for (frame, numbers) in numbers.chunks(A_FRAME).enumerate() {
         let id = |n: &u32| format!("cert:corp/device-{n:07}.corp.example");
         let ids: Vec<String> = numbers.iter().map(id).collect();
-        let up = |(n, client)| ChannelUp {
+        let up = |(n, client): (&u32, _)| ChannelUp {
             key: ChannelKey {
                 slot: *n,
                 generation: 1,
