@@ -374,8 +374,7 @@ fn greeting(dir: &Path, ports: &Ports) -> String {
     );
     let _ = write!(
         text,
-        "\nNotifications: the first line holds a channel open, the second pushes to it from another terminal.\n\
-         {channel}\n{push}\n"
+        "\nNotifications: one terminal holds a channel, another pushes to it.\n  channel  {channel}\n  push     {push}\n"
     );
     text.push_str("\nCtrl-C ends it.\n");
     text

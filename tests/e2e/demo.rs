@@ -45,6 +45,49 @@ fn every_printed_line_does_what_it_says() {
     }
 }
 
+/// The two lines of notifications: a channel, and a push that comes through it.
+#[test]
+fn a_push_comes_through_the_printed_channel() {
+    let folder = Folder::new();
+    let dir = folder.0.display().to_string();
+    let talk = Talk::start(tidegate().args(["demo", "--free-ports", "--dir", &dir]));
+    let said = talk.hear("Ctrl-C ends it", 1);
+    let line = |label: &str| {
+        let found = said
+            .lines()
+            .find_map(|line| line.trim_start().strip_prefix(label));
+        found
+            .unwrap_or_else(|| panic!("no {label}:\n{said}"))
+            .trim()
+            .to_owned()
+    };
+    let into = folder.0.join("channel.txt");
+    let channel = format!("exec {} > {}", line("channel "), into.display());
+    let mut channel = Command::new("sh")
+        .args(["-c", &channel])
+        .spawn()
+        .expect("sh");
+    // Delivered as soon as the channel is known.
+    let pushed = until("a push is delivered", Duration::from_secs(20), || {
+        let output = Command::new("sh")
+            .args(["-c", &line("push ")])
+            .output()
+            .expect("sh");
+        output
+            .status
+            .success()
+            .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    });
+    assert!(pushed.contains("sent 1"), "{pushed}");
+    let id = pushed.lines().next().expect("an id").to_owned();
+    until("it stands in the channel", Duration::from_secs(5), || {
+        let text = std::fs::read_to_string(&into).unwrap_or_default();
+        (text.contains(&id) && text.contains(r#""payload":{"hello":1}"#)).then_some(())
+    });
+    let _ = channel.kill();
+    let _ = channel.wait();
+}
+
 /// A second run on the same folder keeps its PKI: certificates handed out go on working.
 #[test]
 fn a_second_run_uses_the_first_ones_folder() {
