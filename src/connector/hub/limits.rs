@@ -57,12 +57,6 @@ pub const WINDOW: usize = 8;
 pub const DROPPED_RETRY: Duration = Duration::from_secs(5);
 /// Channels looked at between two looks at the queues, when a full list or a lost gateway takes some away.
 pub const SWEPT_PER_TURN: usize = 16_384;
-/// Messages to a shard that may wait at it, before they wait in the hub.
-pub const SHARD_QUEUE: usize = 1024;
-/// Messages that may wait at a shard for room in one link; one more is `dropped`.
-pub const PER_LINK: usize = 1024;
-/// Messages of a shard that wait for room at the hub, before the shard stops reading the link that they come from.
-pub const BACKLOG: usize = 1024;
 /// Targets in one message to a shard.
 pub const TARGETS_PER_MESSAGE: usize = 2000;
 
