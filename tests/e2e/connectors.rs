@@ -89,6 +89,9 @@ fn a_connector_outside_its_site_is_refused() {
     until("the stranger's log says why", PATIENCE, || {
         stranger.log().contains("cp-9").then_some(())
     });
+    until("the gateway's log says so", PATIENCE, || {
+        lab.gateway.log().contains("link refused").then_some(())
+    });
     let log = lab.gateway.log();
     assert!(
         log.contains("link refused") && log.contains("cp-9"),

@@ -158,7 +158,13 @@ fn a_queued_push_outlives_every_process() {
     lab.wait_connector();
     lab.api().await_present(DEVICE, 1);
     let other = lab.api().push_to(DEVICE, json!("other"), false);
-    assert_eq!(socket.push()["push"], other, "the acknowledged one is gone");
+    // A receipt that was not on disk yet when the connector died lets its push come once more, as a repeat.
+    let mut next = socket.push();
+    if next["push"] == push.as_str() {
+        assert_eq!(next["repeat"], true);
+        next = socket.push();
+    }
+    assert_eq!(next["push"], other);
 }
 
 #[test]
