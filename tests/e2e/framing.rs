@@ -101,7 +101,9 @@ fn answers_without_body_keep_the_connection_in_step() {
         let answer = client.get("/t/status/204");
         assert_eq!(
             (answer.status, answer.header("X-Kind")),
-            (204, Some("empty"))
+            (204, Some("empty")),
+            "{}",
+            answer.text()
         );
         assert_eq!(answer.header("Content-Length"), None);
         assert_eq!(answer.header("Transfer-Encoding"), None);

@@ -174,6 +174,9 @@ impl Exchange<'_> {
             ("Content-Length", length.as_str())
         };
         self.write_head(200, &[fields, &[framing]].concat())?;
+        if self.request.method == "HEAD" {
+            return Ok(false);
+        }
         let mut part = vec![0; 64 * 1024];
         let mut offset = 0;
         while offset < bytes {
