@@ -29,6 +29,7 @@ struct Ports {
     gateway_admin: u16,
     connector_admin: u16,
     upstream: u16,
+    notify: u16,
 }
 
 /// Processes that end with us.
@@ -77,6 +78,7 @@ fn ports(options: &Options) -> Result<Ports, String> {
             gateway_admin: free_port(false)?,
             connector_admin: free_port(false)?,
             upstream: free_port(false)?,
+            notify: free_port(false)?,
         });
     }
     let ports = Ports {
@@ -86,6 +88,7 @@ fn ports(options: &Options) -> Result<Ports, String> {
         gateway_admin: 9441,
         connector_admin: 9442,
         upstream: 9080,
+        notify: 9500,
     };
     let fours = [
         ports.clients,
@@ -93,6 +96,7 @@ fn ports(options: &Options) -> Result<Ports, String> {
         ports.gateway_admin,
         ports.connector_admin,
         ports.upstream,
+        ports.notify,
     ]
     .map(|port| ("127.0.0.1", port));
     let sixes = [ports.clients, ports.relay].map(|port| ("::1", port));
@@ -258,10 +262,14 @@ auth = "certificate"
 path = "/open/"
 upstream = ["http://127.0.0.1:{upstream}"]
 auth = "none"
+[notify]
+listen = "127.0.0.1:{notify}"
+store = "notify.redb"
 "#,
         admin = ports.connector_admin,
         relay = ports.relay,
-        upstream = ports.upstream
+        upstream = ports.upstream,
+        notify = ports.notify
     );
     for (name, text) in [("gateway.toml", gateway), ("connector.toml", connector)] {
         fs::write(dir.join(name), text).map_err(|e| format!("{name}: {e}"))?;
@@ -346,10 +354,18 @@ fn greeting(dir: &Path, ports: &Ports) -> String {
             "404 not_published: no connector publishes it",
         ),
     ];
+    let device_id = "cert:lab/device-1";
+    let notify = ports.notify;
+    let push = format!(
+        "curl -sS -d '{{\"to\": {{\"clients\": [\"{device_id}\"]}}, \"payload\": {{\"hello\": \"world\"}}, \"queue\": true}}' \
+         http://127.0.0.1:{notify}/v1/push"
+    );
+    let channel = format!("{device} https://localhost:{clients}/.tidegate/channel");
     let mut text = format!(
         "tidegate demo\n  gateway    https://localhost:{clients}   admin http://127.0.0.1:{}/metrics   log {dir}/gateway.log\n  \
          connector  dials localhost:{}, listens nowhere   admin http://127.0.0.1:{}/metrics   log {dir}/connector.log\n  \
-         upstream   http://127.0.0.1:{}   (the server behind the firewall)\n\n",
+         upstream   http://127.0.0.1:{}   (the server behind the firewall)\n  \
+         notify     http://127.0.0.1:{notify}/v1/openapi.json   (pushes from behind the firewall)\n\n",
         ports.gateway_admin, ports.relay, ports.connector_admin, ports.upstream
     );
     for (line, what) in lines {
@@ -359,6 +375,20 @@ fn greeting(dir: &Path, ports: &Ports) -> String {
         let line = format!("{curl} -g 'https://[::1]:{clients}/open/hello'");
         let _ = writeln!(text, "{line}   # 200: the same over IPv6");
     }
+    let _ = writeln!(
+        text,
+        "{curl} {channel}?wait=1   # 204: a long poll, and nothing was pushed"
+    );
+    let _ = writeln!(
+        text,
+        "{push}   # 202: a push, kept on disk until the device has it"
+    );
+    let _ = writeln!(text, "{curl} {channel}?wait=1   # 200: there it is");
+    let _ = writeln!(
+        text,
+        "\nA channel that stays open, and a push to it from another shell:\n  {curl} -N {channel}\n  \
+         {program} push --api http://127.0.0.1:{notify} --to {device_id} --payload '{{\"hello\": \"world\"}}' --wait 5"
+    );
     text.push_str("\nCtrl-C ends it.\n");
     text
 }

@@ -4,6 +4,7 @@ mod client;
 mod demo;
 mod load;
 mod load_channels;
+mod push;
 mod reload;
 mod token;
 mod upstream;
@@ -47,6 +48,8 @@ enum Command {
         #[command(subcommand)]
         command: client::Command,
     },
+    /// Pushes a notification to clients, through a connector's API
+    Push(push::Options),
     /// Benchmarks
     Load {
         #[command(subcommand)]
@@ -83,6 +86,7 @@ pub fn main() -> ExitCode {
             check.verbose,
         )),
         Command::Reload(options) => reload::run(&options),
+        Command::Push(options) => push::run(&options),
         Command::Client { command } => client::run(command),
         Command::Load { command } => load::run(command),
     }
