@@ -3,6 +3,7 @@
 use crate::observe::metrics::ShardStats;
 use crate::ring::SocketId;
 use crate::wire::record::{Layout, Outgoing};
+use crate::wire::relay::{CHANNELS, Notification};
 use crate::wire::timer::Wheel;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::dial::Target;
 use super::health::Health;
+use super::notify::ToHub;
 use super::plan::Plan;
 use super::reload::Verdict;
 use super::resolve::Resolver;
@@ -60,6 +62,10 @@ pub struct Context {
     pub resolver: Resolver,
     pub stats: ShardStats,
     pub random: fastrand::Rng,
+    /// None: this connector has no notifications.
+    pub hub: Option<ToHub>,
+    /// A push on its way to a link.
+    pub notification: Notification,
     /// The last verdict on our settings: gateway, accepted.
     pub settings_accepted: Vec<bool>,
     /// Who wait for the gateways' verdicts, oldest first; at most [`WAITERS`].
@@ -92,6 +98,8 @@ impl Context {
             resolver,
             stats: ShardStats::new(u32::from(shard)),
             random: fastrand::Rng::with_seed(seed),
+            hub: None,
+            notification: Notification::default(),
             settings_accepted: vec![false; plan.gateways.len()],
             waiters: Vec::new(),
             early: Vec::new(),
@@ -99,6 +107,14 @@ impl Context {
             next_stamp: 1,
             buffers: Vec::new(),
             plan,
+        }
+    }
+
+    /// What HELLO offers.
+    pub fn features(&self) -> u64 {
+        match &self.hub {
+            Some(_) => CHANNELS,
+            None => 0,
         }
     }
 

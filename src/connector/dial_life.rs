@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::context::{Context, EARLY, Owner};
 use super::dial::{Dial, Target};
 use super::link::{self, Link};
+use super::notify;
 use super::plan::LINK_TIMEOUT;
 use super::resolve::{self, Asker};
 use super::shard::{Connector, GATEWAY_SHARDS_MAX, TIMER_TARGETS, USER_TIMEOUT, mark_link};
@@ -84,7 +85,8 @@ impl Connector {
         let stamp = self.cx.stamp();
         let key = self.links.insert(Link {
             tls,
-            session: Session::new(Role::Connector, link::limits(), self.cx.now),
+            session: Session::new(Role::Connector, link::limits(), self.cx.now)
+                .with_features(self.cx.features()),
             state: link::State {
                 key: self.links.vacant_key(),
                 stamp,
@@ -97,6 +99,7 @@ impl Connector {
                 away: None,
                 refused: false,
                 publish_at: None,
+                notify: notify::State::default(),
                 dirty: false,
                 armed: None,
             },

@@ -7,6 +7,7 @@ use crate::wire::tls;
 use std::time::{Duration, Instant};
 
 use super::context::Context;
+use super::notify;
 use super::plan::LINK_TIMEOUT;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +41,8 @@ pub struct State {
     pub refused: bool,
     /// When the settings are published again that the gateway had no time for.
     pub publish_at: Option<Instant>,
+    /// Its part in notifications.
+    pub notify: notify::State,
     pub dirty: bool,
     pub armed: Option<Instant>,
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::context::{Context, Owner};
 use super::exchange::{self, Exchange};
 use super::link::{self, Link};
+use super::notify;
 use super::shard::{Connector, Message, TIMER_KIND};
 use super::upstream::Upstream;
 
@@ -21,6 +22,7 @@ impl Connector {
             return;
         }
         let mut link = self.links.remove(key);
+        notify::lost(&mut link.state, &mut self.cx);
         let target = link.state.target;
         let lasted = link
             .state
@@ -109,6 +111,7 @@ impl Connector {
                 return self.drop_link(ring, key, &why);
             }
         }
+        self.notify_more(key);
         self.resume_drained(ring, key);
     }
 
@@ -173,6 +176,7 @@ impl Connector {
             return;
         };
         link.state.dirty = false;
+        notify::fill(link, cx);
         if let Err(error) = link::flush(link, cx, ring) {
             return self.drop_link(ring, key, &error.text);
         }
@@ -244,6 +248,7 @@ fn frames<R: Verbs>(
     cx: &mut Context,
     ring: &mut R,
 ) -> FramesOutcome {
+    let link = notify::id(state);
     let Some(out) = state.out.as_mut() else {
         return (Err("data before HELLO".into()), None);
     };
@@ -292,6 +297,7 @@ fn frames<R: Verbs>(
                 Then::Nothing
             }
             Event::Ready(said) => {
+                notify::ready(link, &mut state.notify, &said, cx);
                 ready = Some(said);
                 Then::Nothing
             }
@@ -341,15 +347,12 @@ fn frames<R: Verbs>(
                 Then::Nothing
             }
             Event::RoundTrip(_) => Then::Nothing,
-            // The session ends before: we do not offer their feature.
-            Event::ChannelUp { .. }
+            channels @ (Event::ChannelUp { .. }
             | Event::ChannelDown(_)
             | Event::Outcome { .. }
-            | Event::Receipt(_) => {
-                return (
-                    Err("the gateway sent channel frames without their feature".into()),
-                    ready,
-                );
+            | Event::Receipt(_)) => {
+                notify::heard(link, channels, &mut state.notify, cx);
+                Then::Nothing
             }
             Event::Hello(_)
             | Event::Head { .. }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use super::context::{Context, Owner};
 use super::dial::Dial;
 use super::exchange::{self, Exchange};
+use super::hub::message::ToShard;
 use super::link::{self, Link};
 use super::plan::Plan;
 use super::reload::Verdict;
@@ -34,6 +35,8 @@ pub enum Message {
     },
     /// A newer plan; the gateways' verdicts on its settings go to whoever waits.
     Plan(Arc<Plan>, Option<SyncSender<Verdict>>),
+    /// The hub has a push for a link, or channels to close.
+    Hub(ToShard),
     /// Copies the counters out.
     Stats(std::sync::mpsc::SyncSender<ShardStats>),
     /// Finish what runs, end at the latest then.
@@ -145,6 +148,7 @@ impl Connector {
                 shards,
             } => self.learn_shards(gateway, instance, shards),
             Message::Plan(plan, verdicts) => self.replan(ring, plan, verdicts),
+            Message::Hub(message) => self.hub_says(message),
             Message::Stats(reply) => {
                 self.cx.stats.streams = self.exchanges.len() as u64;
                 self.cx.stats.links = self
@@ -250,6 +254,7 @@ impl<R: Verbs> Service<R> for Connector {
         while let Some(message) = self.mesh.receive() {
             self.message(ring, message);
         }
+        self.hub_turn(ring);
         let mut targets_due = false;
         while let Some(token) = self.cx.wheel.pop(self.cx.now) {
             let (key, stamp) = ((token & TIMER_KEY) as usize, (token >> 31) as u32);
@@ -281,10 +286,14 @@ impl<R: Verbs> Service<R> for Connector {
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        [self.cx.wheel.next_deadline(), self.draining]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.cx.wheel.next_deadline(),
+            self.draining,
+            self.cx.hub_deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     fn is_finished(&self) -> bool {

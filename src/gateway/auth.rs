@@ -30,8 +30,11 @@ use std::rc::Rc;
 use super::fault::Fault;
 use memory::Memory;
 
-/// Verdicts on certificates, and on tokens, that a shard remembers.
+/// Verdicts on certificates, and on tokens, that a shard remembers; some 500 bytes each. The process remembers as many as
+/// a few shards would.
 const REMEMBERED_MAX: usize = 16_384;
+const REMEMBERED_BY_ALL: usize = 4 * REMEMBERED_MAX;
+const REMEMBERED_MIN: usize = 1_024;
 /// A rejection may be due to the clock (issued this very second, by a CA whose clock is ahead): it is remembered no longer
 /// than this. To judge again costs some 200 µs.
 const REJECTED_SECONDS: i64 = 2;
@@ -107,11 +110,7 @@ pub struct Judge {
 
 impl Default for Judge {
     fn default() -> Judge {
-        Judge {
-            certificates: Memory::new(REMEMBERED_MAX),
-            tokens: Memory::new(REMEMBERED_MAX),
-            counts: Counts::default(),
-        }
+        Judge::of_one(1)
     }
 }
 
@@ -250,6 +249,17 @@ impl Refused {
 }
 
 impl Judge {
+    /// Of one of so many shards.
+    pub fn of_one(shards: usize) -> Judge {
+        let share = REMEMBERED_BY_ALL / shards.max(1);
+        let most = share.clamp(REMEMBERED_MIN, REMEMBERED_MAX);
+        Judge {
+            certificates: Memory::new(most),
+            tokens: Memory::new(most),
+            counts: Counts::default(),
+        }
+    }
+
     /// Judges a client for a route.
     pub fn enter(
         &mut self,
@@ -300,6 +310,17 @@ impl Judge {
             Verdict::Rejected(why) => Err(Refused::new(Fault::Unauthenticated, why.clone())
                 .challenging(Challenge::InvalidToken)),
             Verdict::Unknown(_) => Err(unavailable(&verdict)),
+        }
+    }
+
+    /// Forgets a client that will not ask again soon: it holds a channel, which keeps what it needs to know of it. Its
+    /// verdict would take more room than the channel.
+    pub fn forget(&mut self, site: u32, chain: Option<&Chain>, token: Option<&JudgedToken>) {
+        if let Some(chain) = chain {
+            self.certificates.remove(&(chain.hash, site));
+        }
+        if let Some(token) = token {
+            self.tokens.remove(&(sha256(&token.token), site));
         }
     }
 

@@ -93,7 +93,7 @@ impl Context {
             published,
             snapshot,
             snapshot_version,
-            judge: Judge::default(),
+            judge: Judge::of_one(usize::from(plan.shards)),
             fetches: None,
             refused_ask: None,
             sites,

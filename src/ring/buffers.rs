@@ -2,7 +2,8 @@
 //! that brings the buffer back.
 //!
 //! A buffer is at any moment either the kernel's (published in the group's ring) or that of exactly one `RecvBuf`.
-//! The new tail is published once a turn, by `publish`. Pages are backed by memory on first use.
+//! The new tail is published once a turn, by `publish`. Pages are backed by memory on first use. The kernel takes buffers
+//! in turn, so that all that are in play get touched: a group begins with a few, and brings in more when it ran dry.
 
 use super::sys::Pages;
 use io_uring::types::BufRingEntry;
@@ -14,6 +15,9 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 /// The kernel's limit on buffers of a group.
 const BUFFERS_MAX: u16 = 1 << 15;
+
+/// Buffers in play at first.
+const FIRST_IN_PLAY: u16 = 128;
 
 /// Received bytes in one of the ring's buffers; goes back to its group when dropped. Derefs to `[u8]` (mutably too).
 ///
@@ -89,6 +93,10 @@ pub(super) struct Group {
     published: Cell<u16>,
     /// Buffers that are not in a `RecvBuf`.
     at_home: Cell<u16>,
+    /// The first so many are in play; the others were never used.
+    in_play: Cell<u16>,
+    /// It grew since the last `publish`.
+    grown: Cell<bool>,
 }
 
 impl Group {
@@ -115,8 +123,10 @@ impl Group {
             tail: Cell::new(0),
             published: Cell::new(0),
             at_home: Cell::new(0),
+            in_play: Cell::new(0),
+            grown: Cell::new(false),
         };
-        (0..count).for_each(|buffer| group.put_back(buffer));
+        group.bring_in(FIRST_IN_PLAY.min(count));
         group.publish();
         Ok(Rc::new(group))
     }
@@ -136,6 +146,21 @@ impl Group {
         })
     }
 
+    /// The group ran dry: as many again come into play, if there are; once a turn, however many found it so.
+    pub(super) fn grow(&self) {
+        if self.grown.replace(true) {
+            return;
+        }
+        let in_play = self.in_play.get();
+        self.bring_in(in_play.min(self.count - in_play));
+    }
+
+    fn bring_in(&self, more: u16) {
+        let from = self.in_play.get();
+        self.in_play.set(from + more);
+        (from..from + more).for_each(|buffer| self.put_back(buffer));
+    }
+
     /// Buffers with the kernel, those of completions not yet seen included.
     pub(super) fn at_home(&self) -> usize {
         self.at_home.get() as usize
@@ -144,6 +169,7 @@ impl Group {
     /// Shows the kernel what came back.
     pub(super) fn publish(&self) {
         let tail = self.tail.get();
+        self.grown.set(false);
         if self.published.replace(tail) != tail {
             // SAFETY: the field lies in the mapped descriptors, is aligned, and is only ever accessed atomically after
             // registration. Release: the descriptors are seen before the tail that covers them.

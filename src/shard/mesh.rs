@@ -6,8 +6,9 @@
 
 use crate::ring::Wake;
 use crossbeam::queue::ArrayQueue;
+use crossbeam::sync::Unparker;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::time::Duration;
 
 /// Tries of [`Sender::insist`], two seconds of them.
@@ -23,6 +24,7 @@ pub fn channel<M: Send>(capacity: usize, waker: impl Wake + 'static) -> (Sender<
     let shared = Arc::new(Shared {
         queue: ArrayQueue::new(capacity),
         gone: AtomicBool::new(false),
+        senders: AtomicUsize::new(1),
         waker: Box::new(waker),
     });
     (
@@ -33,10 +35,18 @@ pub fn channel<M: Send>(capacity: usize, waker: impl Wake + 'static) -> (Sender<
     )
 }
 
+/// Threads that park between messages.
+impl Wake for Unparker {
+    fn wake(&self) {
+        self.unpark();
+    }
+}
+
 struct Shared<M> {
     queue: ArrayQueue<M>,
     /// The receiver was dropped.
     gone: AtomicBool,
+    senders: AtomicUsize,
     waker: Box<dyn Wake>,
 }
 
@@ -97,8 +107,18 @@ impl<M> Sender<M> {
     }
 }
 
+/// The last sender that goes wakes the receiver, which may have waited for it.
+impl<M> Drop for Sender<M> {
+    fn drop(&mut self) {
+        if self.shared.senders.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.shared.waker.wake();
+        }
+    }
+}
+
 impl<M> Clone for Sender<M> {
     fn clone(&self) -> Self {
+        self.shared.senders.fetch_add(1, Ordering::Relaxed);
         Sender {
             shared: self.shared.clone(),
         }
@@ -114,6 +134,11 @@ impl<M> Receiver<M> {
     pub fn receive(&self) -> Option<M> {
         self.shared.queue.pop()
     }
+
+    /// No sender is left: what waits is all that will come.
+    pub fn is_orphaned(&self) -> bool {
+        self.shared.senders.load(Ordering::Acquire) == 0
+    }
 }
 
 impl<M> Drop for Receiver<M> {
@@ -127,7 +152,6 @@ impl<M> Drop for Receiver<M> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::AtomicUsize;
 
     #[derive(Clone, Default)]
     struct Count(Arc<AtomicUsize>);
@@ -186,6 +210,17 @@ mod tests {
         assert_eq!(Arc::strong_count(&message), 1, "dropped with the receiver");
         assert!(sender.send(message.clone()).is_err());
         assert_eq!(Arc::strong_count(&message), 1);
+    }
+
+    #[test]
+    fn the_last_sender_to_go_wakes_the_receiver() {
+        let wakes = Count::default();
+        let (sender, receiver) = channel::<()>(4, wakes.clone());
+        let other = sender.clone();
+        drop(sender);
+        assert!(!receiver.is_orphaned() && wakes.0.load(Ordering::Relaxed) == 0);
+        drop(other);
+        assert!(receiver.is_orphaned() && wakes.0.load(Ordering::Relaxed) == 1);
     }
 
     #[test]

@@ -14,7 +14,7 @@
 //! gateway's promise that an event is a record, and a channel on which it is broken counts as lost.
 
 pub mod ask;
-mod clients;
+pub mod clients;
 mod envelope;
 pub mod events;
 mod held;

@@ -36,6 +36,11 @@ impl<K: Hash + Eq, V> Memory<K, V> {
         self.young.insert(key, value);
     }
 
+    pub fn remove(&mut self, key: &K) {
+        self.young.remove(key);
+        self.old.remove(key);
+    }
+
     #[cfg(test)]
     pub fn len(&self) -> usize {
         self.young.len() + self.old.len()

@@ -91,6 +91,10 @@ impl Gateway {
             return self.give_up(ring, socket, &who);
         };
         response::close_exchange(&mut state, None, cx);
+        if !matches!(wish.form, Form::LongPoll(_)) {
+            let token = state.last_token.as_deref();
+            cx.judge.forget(site, state.chain.as_deref(), token);
+        }
         let Ok(mut tls) = tls.park() else {
             return self.give_up(ring, socket, &who);
         };

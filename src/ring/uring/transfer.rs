@@ -146,6 +146,7 @@ impl Ring {
             }
             (errno, _) if errno == -libc::ENOBUFS => {
                 self.counters.receives_put_off += 1;
+                self.groups[group].grow();
                 if last && slot.want == Some(slot.armed) {
                     slot.waits_for_buffers = true;
                     self.dry[group].push_back(socket);

@@ -250,6 +250,18 @@ pub struct Notification {
     to_all: bool,
 }
 
+impl Default for Notification {
+    /// Of no push yet.
+    fn default() -> Notification {
+        let mut notification = Notification {
+            frame: Building::default(),
+            to_all: false,
+        };
+        notification.restart(PushId([0; 16]), false, &[]);
+        notification
+    }
+}
+
 impl Notification {
     /// `None`: `payload` is longer than 4,096 bytes.
     pub fn new(push: PushId, repeat: bool, payload: &[u8]) -> Option<Notification> {

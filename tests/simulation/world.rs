@@ -1,6 +1,4 @@
-//! The whole tunnel in one thread on virtual time: gateway, connectors, upstream and clients over simulated rings, with
-//! a seeded network that cuts bytes anywhere, delays, resets and partitions. What clients got is counted against what
-//! they asked for. `TIDEGATE_SIM_SEEDS=N` runs more seeds; a failure prints its seed.
+//! The world of a simulation: processes of one shard each over simulated rings, and time.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -8,7 +6,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
+use tidegate::client::channel;
+use tidegate::client::channel::clients::Clients;
+use tidegate::client::channel::job::Board;
 use tidegate::client::requests::{Job, Measured, Progress, Requests};
+use tidegate::connector::hub::message::FromShard;
+use tidegate::connector::notify::ToHub;
 use tidegate::connector::{self, resolve::Resolver, shard::Connector};
 use tidegate::control::certificates::{load_roots, provider};
 use tidegate::control::config::{load_connector, load_gateway};
@@ -21,33 +24,33 @@ use tidegate::gateway::publishing::Backlog;
 use tidegate::gateway::{self, shard::Gateway};
 use tidegate::observe::metrics::ShardStats;
 use tidegate::ring::sim::{Death, RingId, SimConfig, SimNet, SimRing};
-use tidegate::ring::{Event, ListenOptions, Receive, SocketId, Verbs};
+use tidegate::ring::{Event, ListenOptions, Receive, SocketId, Verbs, Wake};
 use tidegate::shard::executor::Service;
-use tidegate::shard::mesh::{self, Sender};
+use tidegate::shard::mesh::{self, Receiver, Sender};
 use tidegate::shard::simulation::{Node, run};
 use tidegate::wire::Field;
 use tidegate::wire::http1::{self, Framing, ServerEvent};
 use tidegate::wire::relay::Incarnations;
 use tidegate::wire::tls;
 
-const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
-const GATEWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
-const UPSTREAM: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 4));
+pub const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+pub const GATEWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
+pub const UPSTREAM: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 4));
 /// Virtual time between two looks of the control plane.
-const STEP: Duration = Duration::from_millis(20);
+pub const STEP: Duration = Duration::from_millis(20);
 /// What a draining process is given.
-const DRAIN: Duration = Duration::from_secs(20);
+pub const DRAIN: Duration = Duration::from_secs(20);
 
 /// Where the connector `cp-N` runs, counted from 0.
-fn connector_address(n: usize) -> IpAddr {
+pub fn connector_address(n: usize) -> IpAddr {
     Ipv4Addr::new(10, 0, 1, 1 + n as u8).into()
 }
 
 /// A PKI and the config files, made once and removed at the end.
-struct Lab(PathBuf);
+pub struct Lab(pub PathBuf);
 
 impl Lab {
-    fn new(connectors: usize) -> Lab {
+    pub fn new(connectors: usize) -> Lab {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!(
             "tidegate-sim-{}-{}",
@@ -103,19 +106,19 @@ impl Drop for Lab {
 }
 
 /// A gateway process of one shard, its control plane run by hand between slices of time.
-struct GatewayHost {
-    ring: SimRing,
-    service: Gateway,
+pub struct GatewayHost {
+    pub ring: SimRing,
+    pub service: Gateway,
     publications: mpsc::Receiver<Order>,
-    backlog: Arc<Backlog>,
+    pub backlog: Arc<Backlog>,
     registry: Mutex<Registry>,
     published: Arc<Published<Snapshot>>,
     plan: Arc<gateway::plan::Plan>,
-    shards: Vec<Sender<gateway::shard::Message>>,
+    pub shards: Vec<Sender<gateway::shard::Message>>,
 }
 
 impl GatewayHost {
-    fn start(net: &SimNet, lab: &Lab, seed: u64) -> GatewayHost {
+    pub fn start(net: &SimNet, lab: &Lab, seed: u64) -> GatewayHost {
         let (config, _) = load_gateway(&lab.0.join("gateway.toml")).unwrap();
         let plan = Arc::new(gateway::server::plan(&config).unwrap());
         let mut ring = net.ring(GATEWAY);
@@ -168,7 +171,7 @@ impl GatewayHost {
         }
     }
 
-    fn control(&self) {
+    pub fn control(&self) {
         while let Ok(Order::Publication(publication)) = self.publications.try_recv() {
             gateway::control::judge(
                 publication,
@@ -182,38 +185,50 @@ impl GatewayHost {
 }
 
 /// A connector process of one shard.
-struct ConnectorHost {
-    ring: SimRing,
-    service: Connector,
-    mailbox: Sender<connector::shard::Message>,
+pub struct ConnectorHost {
+    pub ring: SimRing,
+    pub service: Connector,
+    pub mailbox: Sender<connector::shard::Message>,
+    /// What it would tell its hub.
+    pub hub: Receiver<FromShard>,
 }
 
-fn start_connector(net: &SimNet, lab: &Lab, n: usize, seed: u64) -> ConnectorHost {
+pub fn start_connector(net: &SimNet, lab: &Lab, n: usize, seed: u64) -> ConnectorHost {
     let (config, _) = load_connector(&lab.0.join(format!("cp-{n}.toml"))).unwrap();
     let plan = Arc::new(connector::server::plan(&config).unwrap());
     let ring = net.ring(connector_address(n));
     let (sender, receiver) = mesh::channel(64, ring.waker());
     let resolver = Resolver::start().unwrap().replying_to(sender.clone());
-    let cx = connector::context::Context::new(plan, 0, ring.now(), resolver, seed);
+    let mut cx = connector::context::Context::new(plan, 0, ring.now(), resolver, seed);
+    // It is read between slices of time, and wakes nobody.
+    let (to_hub, hub) = mesh::channel(4096, Nobody);
+    cx.hub = Some(ToHub::new(to_hub));
     let service = Connector::new(cx, receiver, vec![sender.clone()]);
     ConnectorHost {
         ring,
         service,
         mailbox: sender,
+        hub,
     }
+}
+
+struct Nobody;
+
+impl Wake for Nobody {
+    fn wake(&self) {}
 }
 
 /// An HTTP server: `/x/N` is answered with N bytes, an upload with its length as text.
 #[derive(Default)]
-struct Upstream {
+pub struct Upstream {
     connections: Vec<Option<Served>>,
 }
 
 /// A connection, its HTTP core, what waits to be sent, and the request that is being received.
-type Served = (SocketId, http1::Server, Vec<u8>, Asked);
+pub type Served = (SocketId, http1::Server, Vec<u8>, Asked);
 
 #[derive(Default, Clone, Copy)]
-struct Asked {
+pub struct Asked {
     size: usize,
     body: usize,
 }
@@ -313,7 +328,7 @@ impl Service<SimRing> for Upstream {
     }
 }
 
-fn job(lab: &Lab, size: usize, body: u64, seconds: u64) -> Arc<Job> {
+pub fn job(lab: &Lab, size: usize, body: u64, seconds: u64) -> Arc<Job> {
     let roots = load_roots(&lab.0.join("ca.pem")).unwrap_or_else(|wrong| panic!("{}", wrong.text));
     let mut config = rustls::ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
@@ -337,24 +352,55 @@ fn job(lab: &Lab, size: usize, body: u64, seconds: u64) -> Arc<Job> {
     })
 }
 
+fn channels(lab: &Lab, now: Instant) -> Arc<channel::job::Job> {
+    let roots = load_roots(&lab.0.join("ca.pem")).unwrap_or_else(|wrong| panic!("{}", wrong.text));
+    let mut config = rustls::ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    tls::prepare_parking_client_config(&mut config);
+    Arc::new(channel::job::Job {
+        address: (GATEWAY, 443).into(),
+        server: "10.0.0.2".try_into().unwrap(),
+        host: "10.0.0.2".into(),
+        tls: Arc::new(config),
+        identities: Some(pki::Identities::open(&lab.0).unwrap()),
+        token: None,
+        kinds: vec![channel::Kind::Sse, channel::Kind::WebSocket],
+        sources: Vec::new(),
+        rate: 0.0,
+        at_once: 16,
+        timeout: Duration::from_secs(30),
+        silence: Duration::from_secs(90),
+        poll_wait_s: 30,
+        receipts: true,
+        reconnect: true,
+        epoch: now,
+        stop: false.into(),
+    })
+}
+
 /// The world: everything started, and time moved in slices with the control plane in between.
-struct World {
-    net: SimNet,
-    lab: Lab,
-    gateway: GatewayHost,
-    connectors: Vec<ConnectorHost>,
-    upstream: (SimRing, Upstream),
-    clients: Vec<(SimRing, Requests, mpsc::Receiver<Measured>)>,
-    seed: u64,
-    starts: u64,
+pub struct World {
+    pub net: SimNet,
+    pub lab: Lab,
+    pub gateway: GatewayHost,
+    pub connectors: Vec<ConnectorHost>,
+    pub upstream: (SimRing, Upstream),
+    pub clients: Vec<(SimRing, Requests, mpsc::Receiver<Measured>)>,
+    /// Those that hold channels.
+    pub holders: Vec<(SimRing, Clients, Arc<Board>)>,
+    pub seed: u64,
+    pub starts: u64,
 }
 
 impl World {
-    fn new(seed: u64, config: SimConfig) -> World {
+    pub fn new(seed: u64, config: SimConfig) -> World {
         World::with_connectors(1, seed, config)
     }
 
-    fn with_connectors(connectors: usize, seed: u64, config: SimConfig) -> World {
+    pub fn with_connectors(connectors: usize, seed: u64, config: SimConfig) -> World {
         println!("seed {seed}");
         let lab = Lab::new(connectors);
         let net = SimNet::new(seed, config);
@@ -377,11 +423,12 @@ impl World {
             connectors,
             upstream,
             clients: Vec::new(),
+            holders: Vec::new(),
             seed,
         }
     }
 
-    fn add_clients(&mut self, connections: usize, size: usize, body: u64, seconds: u64) {
+    pub fn add_clients(&mut self, connections: usize, size: usize, body: u64, seconds: u64) {
         let ring = self.net.ring(CLIENT);
         let (results_in, results) = mpsc::sync_channel(1);
         let job = job(&self.lab, size, body, seconds);
@@ -389,7 +436,16 @@ impl World {
         self.clients.push((ring, service, results));
     }
 
-    fn run_for(&mut self, time: Duration) {
+    /// Clients of these numbers open a channel each, of all kinds in turn, and open it again when it ends.
+    pub fn add_channels(&mut self, numbers: std::ops::Range<u32>) {
+        let ring = self.net.ring(CLIENT);
+        let board = Arc::new(Board::default());
+        let job = channels(&self.lab, ring.now());
+        let service = Clients::new(job, numbers, board.clone(), ring.now());
+        self.holders.push((ring, service, board));
+    }
+
+    pub fn run_for(&mut self, time: Duration) {
         let until = self.net.now() + time;
         while self.net.now() < until {
             let slice = (self.net.now() + STEP).min(until);
@@ -409,13 +465,16 @@ impl World {
             for (ring, service, _) in &mut self.clients {
                 nodes.push(Node { ring, service });
             }
+            for (ring, service, _) in &mut self.holders {
+                nodes.push(Node { ring, service });
+            }
             run(&self.net, &mut nodes, slice);
             self.gateway.control();
         }
     }
 
     /// A `kill -9` of a connector, and its return.
-    fn restart_connector(&mut self, n: usize) {
+    pub fn restart_connector(&mut self, n: usize) {
         let ring: RingId = self.connectors[n].ring.id();
         self.net.kill(ring, Death::Process);
         self.starts += 1;
@@ -424,7 +483,7 @@ impl World {
     }
 
     /// A SIGTERM to a connector; gives the time until it has ended.
-    fn drain_connector(&mut self, n: usize) -> Duration {
+    pub fn drain_connector(&mut self, n: usize) -> Duration {
         let began = self.net.now();
         let deadline = began + DRAIN;
         let mailbox = &self.connectors[n].mailbox;
@@ -441,7 +500,7 @@ impl World {
     }
 
     /// The gateway's counters.
-    fn counted(&mut self) -> ShardStats {
+    pub fn counted(&mut self) -> ShardStats {
         let (reply, stats) = mpsc::sync_channel(1);
         let asked = self.gateway.shards[0].send(gateway::shard::Message::Stats(reply));
         assert!(asked.is_ok());
@@ -450,7 +509,7 @@ impl World {
     }
 
     /// All clients' results as one.
-    fn total(self) -> Measured {
+    pub fn total(self) -> Measured {
         let mut total = Measured::new();
         for measured in self.results() {
             total.merge(&measured);
@@ -458,247 +517,10 @@ impl World {
         total
     }
 
-    fn results(self) -> Vec<Measured> {
+    pub fn results(self) -> Vec<Measured> {
         self.clients
             .into_iter()
             .map(|(_, _, results)| results.try_recv().expect("the clients have finished"))
             .collect()
-    }
-}
-
-fn seeds() -> u64 {
-    std::env::var("TIDEGATE_SIM_SEEDS")
-        .ok()
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(3)
-}
-
-#[test]
-fn requests_pass_whatever_the_network_cuts() {
-    for seed in 0..seeds() {
-        let mut world = World::new(seed, SimConfig::default());
-        world.run_for(Duration::from_secs(3));
-        world.add_clients(4, 1024, 0, 2);
-        world.add_clients(2, 300_001, 0, 2);
-        world.add_clients(2, 0, 150_000, 2);
-        world.run_for(Duration::from_secs(4));
-        for measured in world.results() {
-            assert!(measured.errors.is_empty(), "{:?}", measured.errors);
-            assert_eq!(measured.statuses.keys().collect::<Vec<_>>(), [&200]);
-            assert!(measured.latency.len() > 10, "{}", measured.latency.len());
-        }
-    }
-}
-
-#[test]
-fn a_connectors_death_costs_only_what_was_on_its_link() {
-    for seed in 100..100 + seeds() {
-        let mut world = World::new(seed, SimConfig::default());
-        world.run_for(Duration::from_secs(3));
-        world.add_clients(8, 1024, 0, 6);
-        world.run_for(Duration::from_secs(2));
-        world.restart_connector(0);
-        world.run_for(Duration::from_secs(6));
-        let measured = world.results().remove(0);
-        let of = |status| measured.statuses.get(&status).copied().unwrap_or(0);
-        // Each of eight connections had at most one request on the link; the others waited for the next link.
-        assert!(of(502) <= 8, "{:?}", measured.statuses);
-        assert_eq!(of(503), 0, "{:?}", measured.statuses);
-        assert!(of(200) > 100, "{:?}", measured.statuses);
-        assert_eq!(measured.statuses.len(), 1 + usize::from(of(502) > 0));
-        assert!(measured.errors.is_empty(), "{:?}", measured.errors);
-    }
-}
-
-#[test]
-fn a_partition_is_noticed_and_healed() {
-    let mut world = World::new(7, SimConfig::default());
-    world.run_for(Duration::from_secs(3));
-    world.net.partition(GATEWAY, connector_address(0));
-    world.run_for(Duration::from_secs(40));
-    world.net.heal(GATEWAY, connector_address(0));
-    world.run_for(Duration::from_secs(5));
-    world.add_clients(4, 1024, 0, 2);
-    world.run_for(Duration::from_secs(4));
-    let measured = world.results().remove(0);
-    assert_eq!(measured.statuses.keys().collect::<Vec<_>>(), [&200]);
-    assert!(measured.errors.is_empty(), "{:?}", measured.errors);
-}
-
-/// The death of one of two connectors costs no client anything that may be asked twice.
-#[test]
-fn what_a_dead_connector_had_is_asked_of_the_other() {
-    let mut retried = 0;
-    for seed in 200..200 + seeds() {
-        let mut world = World::with_connectors(2, seed, SimConfig::default());
-        world.run_for(Duration::from_secs(3));
-        world.add_clients(8, 1024, 0, 5);
-        for n in [0, 1] {
-            world.run_for(Duration::from_secs(2));
-            world.restart_connector(n);
-        }
-        world.run_for(Duration::from_secs(3));
-        let counted = world.counted();
-        retried += counted.requests_retried;
-        assert_eq!(counted.retries_withheld, 0);
-        let measured = world.total();
-        assert_eq!(measured.statuses.keys().collect::<Vec<_>>(), [&200]);
-        // An answer that had begun breaks off, and no other.
-        let cut: u64 = measured.errors.values().sum();
-        assert_eq!(
-            cut,
-            counted.errors.get("connector_lost"),
-            "{:?}",
-            measured.errors
-        );
-        assert!(cut <= 16, "{:?}", measured.errors);
-        assert!(measured.latency.len() > 100, "{}", measured.latency.len());
-    }
-    assert!(retried > 0, "no death met a request");
-}
-
-/// What may not be asked twice is answered with the loss, and nothing else is lost.
-#[test]
-fn a_dead_connectors_uploads_are_lost_and_named() {
-    for seed in 300..300 + seeds() {
-        let mut world = World::with_connectors(2, seed, SimConfig::default());
-        world.run_for(Duration::from_secs(3));
-        world.add_clients(8, 0, 2000, 6);
-        world.run_for(Duration::from_secs(2));
-        world.restart_connector(0);
-        world.run_for(Duration::from_secs(6));
-        let counted = world.counted();
-        assert_eq!(counted.requests_retried, 0, "a POST was asked twice");
-        let lost = counted.errors.get("connector_lost");
-        let measured = world.total();
-        let of = |status| measured.statuses.get(&status).copied().unwrap_or(0);
-        assert!(lost <= 8 && of(502) == lost, "{:?}", measured.statuses);
-        assert_eq!(measured.statuses.len(), 1 + usize::from(lost > 0));
-        assert!(of(200) > 100 && measured.errors.is_empty());
-    }
-}
-
-/// Connectors that are asked to end take nothing with them, whatever the method.
-#[test]
-fn connectors_restarted_in_turn_lose_nothing() {
-    for seed in 400..400 + seeds() {
-        let mut world = World::with_connectors(2, seed, SimConfig::default());
-        world.run_for(Duration::from_secs(3));
-        world.add_clients(4, 1024, 0, 8);
-        world.add_clients(4, 0, 2000, 8);
-        world.add_clients(1, 0, 70_000, 8);
-        for n in [0, 1, 0, 1] {
-            world.run_for(Duration::from_millis(500));
-            let took = world.drain_connector(n);
-            assert!(took < Duration::from_secs(5), "it took {took:?}");
-            world.restart_connector(n);
-            world.run_for(Duration::from_millis(700));
-        }
-        world.run_for(Duration::from_secs(6));
-        let counted = world.counted();
-        assert_eq!(counted.requests_retried, 0, "nothing had to be asked twice");
-        let measured = world.total();
-        assert_eq!(measured.statuses.keys().collect::<Vec<_>>(), [&200]);
-        assert!(measured.errors.is_empty(), "{:?}", measured.errors);
-        assert!(measured.latency.len() > 500, "{}", measured.latency.len());
-    }
-}
-
-/// Whenever in a link's beginning the CA of connectors is replaced: it does not become one that carries requests.
-#[test]
-fn a_link_that_begins_under_the_old_ca_does_not_outlive_it() {
-    let mut opened = Vec::new();
-    for after in (0..160).map(|n| Duration::from_micros(250 * n)) {
-        let mut world = World::new(600, SimConfig::default());
-        let file = |name| std::fs::read_to_string(world.lab.0.join(name)).unwrap();
-        let other = file("gateway.toml").replace("= \"ca.pem\"", "= \"clients-ca.pem\"");
-        std::fs::write(world.lab.0.join("other.toml"), other).unwrap();
-        let (config, _) = load_gateway(&world.lab.0.join("other.toml")).unwrap();
-        let plan = Arc::new(gateway::server::plan(&config).unwrap());
-        world.run_for(after);
-        let sent = world.gateway.shards[0].send(gateway::shard::Message::Plan(plan));
-        assert!(sent.is_ok());
-        world.run_for(Duration::from_secs(2));
-        let counted = world.counted();
-        assert_eq!(counted.links, 0, "{after:?} after the start");
-        opened.push(counted.links_opened);
-    }
-    // The canary: from before the first dial until after READY.
-    assert_eq!((opened.first(), opened.last()), (Some(&0), Some(&1)));
-}
-
-/// The control thread has no room for more settings: the link stays up, and they are published again.
-#[test]
-fn settings_that_find_no_room_come_again() {
-    for seed in 800..800 + seeds() {
-        let mut world = World::with_connectors(2, seed, SimConfig::default());
-        let backlog = world.gateway.backlog.clone();
-        let others: Vec<_> = (0..).map_while(|_| backlog.enter(1)).collect();
-        world.run_for(Duration::from_secs(3));
-        let counted = world.counted();
-        assert_eq!((counted.links, counted.links_lost), (2, 0));
-        drop(others);
-        world.run_for(Duration::from_secs(4));
-        world.add_clients(4, 1024, 0, 1);
-        world.run_for(Duration::from_secs(2));
-        assert_eq!(world.counted().links_opened, 2);
-        let measured = world.total();
-        assert_eq!(measured.statuses.keys().collect::<Vec<_>>(), [&200]);
-    }
-}
-
-/// What is kept of a request counts against the memory cap until its answer comes, and no longer.
-#[test]
-fn what_is_kept_for_a_retry_is_charged_until_the_answer() {
-    let mut world = World::with_connectors(2, 900, SimConfig::default());
-    world.run_for(Duration::from_secs(3));
-    world.net.partition(connector_address(0), UPSTREAM);
-    world.net.partition(connector_address(1), UPSTREAM);
-    world.add_clients(8, 1024, 0, 1);
-    world.run_for(Duration::from_millis(500));
-    let counted = world.counted();
-    assert_eq!(counted.requests_open, 8);
-    assert!(
-        counted.memory_charged > 8 * 100,
-        "{}",
-        counted.memory_charged
-    );
-    world.net.heal(connector_address(0), UPSTREAM);
-    world.net.heal(connector_address(1), UPSTREAM);
-    world.run_for(Duration::from_secs(30));
-    let counted = world.counted();
-    assert_eq!((counted.requests_open, counted.memory_charged), (0, 0));
-}
-
-/// A site without connectors: who gave up waiting leaves no trace among those that wait.
-#[test]
-fn requests_that_waited_in_vain_are_forgotten() {
-    let mut world = World::with_connectors(0, 700, SimConfig::default());
-    world.add_clients(8, 1024, 0, 3);
-    world.run_for(Duration::from_millis(500));
-    assert_eq!(world.counted().requests_held, 8);
-    world.run_for(Duration::from_secs(5));
-    assert_eq!(world.counted().requests_held, 0);
-    let measured = world.total();
-    assert_eq!(measured.statuses.keys().collect::<Vec<_>>(), [&503]);
-}
-
-/// The only connector of a site drains and comes back: requests wait for it meanwhile.
-#[test]
-fn requests_wait_while_the_only_connector_is_replaced() {
-    for seed in 500..500 + seeds() {
-        let mut world = World::new(seed, SimConfig::default());
-        world.run_for(Duration::from_secs(3));
-        world.add_clients(4, 1024, 0, 6);
-        world.add_clients(4, 0, 2000, 6);
-        world.run_for(Duration::from_secs(1));
-        world.drain_connector(0);
-        world.restart_connector(0);
-        world.run_for(Duration::from_secs(7));
-        let counted = world.counted();
-        assert_eq!(counted.streams, 0, "a held request left its stream open");
-        let measured = world.total();
-        assert_eq!(measured.statuses.keys().collect::<Vec<_>>(), [&200]);
-        assert!(measured.errors.is_empty(), "{:?}", measured.errors);
     }
 }
