@@ -1,5 +1,6 @@
 //! Notification channels, as clients see them.
 
+mod clients;
 mod ends;
 mod opening;
 
