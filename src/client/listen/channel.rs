@@ -63,8 +63,7 @@ impl Listener {
         loop {
             let mut body = Vec::new();
             let ended = read_body(line, &mut body)?;
-            let mut used = 0;
-            let mut ids = Vec::new();
+            let (mut used, mut ids, mut end) = (0, Vec::new(), None);
             loop {
                 match parser.next(&body, &mut used) {
                     Ok(Item::NeedMore) => break,
@@ -72,7 +71,7 @@ impl Listener {
                     Ok(Item::Retry(millis)) => retry = Some(Duration::from_millis(millis)),
                     Ok(Item::Event { event, data, .. }) => match event {
                         "push" => ids.extend(self.print(data)),
-                        "close" => return Err(closed(data)),
+                        "close" => end = Some(closed(data)),
                         _ => {}
                     },
                     Err(_) => return Err(Trouble::passing("an event is too long")),
@@ -81,6 +80,9 @@ impl Listener {
             self.acknowledge(&ids)?;
             if self.is_done() {
                 return Ok(());
+            }
+            if let Some(end) = end {
+                return Err(end);
             }
             if ended {
                 let told = retry.map(|span| span.mul_f64(fastrand::f64()));

@@ -1,6 +1,7 @@
 //! Notification channels, as clients see them.
 
 mod clients;
+mod commands;
 mod crashes;
 mod ends;
 mod opening;

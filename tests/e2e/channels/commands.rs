@@ -1,0 +1,154 @@
+//! Our own clients: `load channels` and `client listen`.
+
+use crate::harness::lab::{Folder, pki, tidegate};
+use crate::harness::{
+    Lab,
+    tls_server::{self, TlsServer},
+};
+use std::io::{Read, Write};
+use std::process::Output;
+use std::sync::mpsc;
+
+/// A receipt was posted.
+type Posted = mpsc::Sender<String>;
+
+#[test]
+fn a_load_of_all_kinds_is_opened_and_held() {
+    let lab = Lab::plan()
+        .gateway("[channels]\nkeep_alive_seconds = 5\n")
+        .start();
+    let result = lab.file("load.json");
+    let output = tidegate()
+        .args([
+            "load", "channels", "--kind", "mix", "--count", "60", "--hold", "8s",
+        ])
+        .args(["--poll-wait", "2", "--keep-alive", "5s", "--shards", "3"])
+        .args(["--target", &lab.url("")])
+        .arg("--ca")
+        .arg(lab.file("ca.pem"))
+        .arg("--pki")
+        .arg(lab.dir())
+        .arg("--json")
+        .arg(&result)
+        .output()
+        .expect("load channels");
+    assert!(output.status.success(), "{output:?}");
+    let result: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(result).expect("a result")).expect("JSON");
+    assert_eq!(
+        (&result["opened"], &result["held"]),
+        (&60.into(), &60.into())
+    );
+    // Each has shown life: a poll of 2 s twice, the others once.
+    assert!(result["keep_alives"].as_u64() >= Some(80), "{result}");
+    assert_eq!((&result["late"], &result["silent"]), (&0.into(), &0.into()));
+}
+
+#[test]
+fn a_load_without_identities_says_why_nothing_opens() {
+    let lab = Lab::start();
+    let output = tidegate()
+        .args(["load", "channels", "--count", "3", "--hold", "0s"])
+        .args(["--target", &lab.url("")])
+        .arg("--ca")
+        .arg(lab.file("ca.pem"))
+        .output()
+        .expect("load channels");
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("3 × answered 401 unauthenticated"), "{text}");
+}
+
+fn listen(target: &str, arguments: &[&str], files: &[(&str, std::path::PathBuf)]) -> Output {
+    let mut command = tidegate();
+    command.args(["client", "listen", "--gateway", target]);
+    for (name, file) in files {
+        command.arg(name).arg(file);
+    }
+    command.args(arguments).output().expect("client listen")
+}
+
+#[test]
+fn a_listener_says_what_no_further_try_would_change() {
+    let lab = Lab::start();
+    let says = |files: &[(&str, std::path::PathBuf)], text: &str| {
+        let output = listen(&lab.url(""), &["--once"], files);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains(text), "{said}");
+    };
+    says(&[("--ca", lab.file("ca.pem"))], "401 unauthenticated");
+    says(
+        &[("--ca", lab.file("clients-ca.pem"))],
+        "certificate is not accepted",
+    );
+}
+
+/// A gateway of one scene: each channel brings two pushes, one of them known already, and ends.
+fn scene(dir: &std::path::Path, posted: Posted) -> TlsServer {
+    TlsServer::start(dir, move |number, session| {
+        while let Ok(head) = tls_server::head(session) {
+            if head.starts_with("POST /.tidegate/receipt ") {
+                let length = head
+                    .lines()
+                    .find_map(|line| {
+                        line.to_lowercase()
+                            .strip_prefix("content-length: ")?
+                            .parse()
+                            .ok()
+                    })
+                    .unwrap_or(0);
+                let mut body = vec![0; length];
+                session.read_exact(&mut body)?;
+                let _ = posted.send(String::from_utf8_lossy(&body).into_owned());
+                session.write_all(b"HTTP/1.1 204 No Content\r\n\r\n")?;
+                continue;
+            }
+            let chunk = |text: String| format!("{:x}\r\n{text}\r\n", text.len());
+            let push = |id: u32, repeat: &str| {
+                let id = format!("{id:026}");
+                let data = format!("{{\"push\":\"{id}\",{repeat}\"payload\":{{\"n\":{number}}}}}");
+                chunk(format!("event: push\nid: {id}\ndata: {data}\n\n"))
+            };
+            let mut text = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\
+                            Transfer-Encoding: chunked\r\n\r\n"
+                .to_owned();
+            text += &chunk("retry: 10\n\n".to_owned());
+            text += &push(1, if number == 0 { "" } else { "\"repeat\":true," });
+            text += &push(100 + number as u32, "");
+            text += &chunk(
+                "event: close\ndata: {\"reason\":\"requested\",\"retry_ms\":20}\n\n".to_owned(),
+            );
+            text += "0\r\n\r\n";
+            session.write_all(text.as_bytes())?;
+            return Ok(());
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_listener_prints_each_push_once_acknowledges_and_comes_back() {
+    let folder = Folder::new();
+    pki(&folder.0, &["init"]);
+    pki(&folder.0, &["server"]);
+    let (posted, receipts) = mpsc::channel();
+    let server = scene(&folder.0, posted);
+    let target = format!("https://localhost:{}", server.port);
+    let ca = [("--ca", folder.0.join("ca.pem"))];
+    let output = listen(&target, &["--json", "--ack", "--count", "3"], &ca);
+    assert!(output.status.success(), "{output:?}");
+    let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+    let ids: Vec<_> = lines
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON")["push"].clone())
+        .collect();
+    assert_eq!(ids.len(), 3, "{lines}");
+    assert_eq!(ids[0], format!("{:026}", 1));
+    let receipts: Vec<_> = receipts.try_iter().collect();
+    let first = format!("{:026}", 1);
+    assert!(
+        receipts.iter().filter(|body| body.contains(&first)).count() >= 2,
+        "{receipts:?}"
+    );
+}
