@@ -28,6 +28,8 @@ struct Model {
 struct World {
     model: Mutex<Model>,
     stop: AtomicBool,
+    /// Nobody is killed any more: clients come back at once.
+    settling: AtomicBool,
     /// A client that must drop its connection now.
     drop_client: AtomicU64,
 }
@@ -35,7 +37,9 @@ struct World {
 /// One connection of a client: until it breaks, or the world wants it to.
 fn attend(world: &World, client: usize, socket: &mut Socket, random: &mut fastrand::Rng) {
     socket.tls.patience(Duration::from_millis(200));
-    while !world.stop.load(Ordering::Relaxed) {
+    // It leaves by itself too, so that pushes wait for it when somebody is killed.
+    let mut left = random.u32(1..30);
+    while left > 0 && !world.stop.load(Ordering::Relaxed) {
         let wanted = client as u64 + 1;
         if world
             .drop_client
@@ -51,6 +55,7 @@ fn attend(world: &World, client: usize, socket: &mut Socket, random: &mut fastra
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
             Err(_) => return,
         };
+        left -= 1;
         let envelope: Value = serde_json::from_str(&text).expect("JSON");
         let push = envelope["push"].as_str().expect("an id").to_owned();
         let repeat = envelope["repeat"] == true;
@@ -94,7 +99,12 @@ fn run_client(
         {
             attend(world, client, &mut Socket { tls }, &mut random);
         }
-        std::thread::park_timeout(Duration::from_millis(50));
+        let away = if world.settling.load(Ordering::Relaxed) {
+            20
+        } else {
+            random.u64(20..600)
+        };
+        std::thread::park_timeout(Duration::from_millis(away));
     }
 }
 
@@ -147,6 +157,7 @@ fn no_accepted_push_is_lost_or_goes_astray_whoever_is_killed() {
             ..Model::default()
         }),
         stop: AtomicBool::new(false),
+        settling: AtomicBool::new(false),
         drop_client: AtomicU64::new(0),
     };
     let (config, port) = (tls::config(&lab, None), lab.ports.clients);
@@ -201,6 +212,7 @@ fn no_accepted_push_is_lost_or_goes_astray_whoever_is_killed() {
                 _ => {}
             }
         }
+        world.settling.store(true, Ordering::Relaxed);
         settle(&world, &lab);
     });
     let model = world.model.into_inner().expect("the model");
