@@ -7,5 +7,6 @@
 pub mod bare; // runs a `Service` on a plain thread over a ring, without an executor
 pub mod executor; // runs a `Service` on a pinned glommio executor with its ring and the sleep protocol
 pub mod fleet; // the shards of one process, each with its mailbox
-pub mod mesh; // bounded crossbeam queues plus the ring's wake-up
+pub mod mesh;
+pub mod paged; // bounded crossbeam queues plus the ring's wake-up
 pub mod simulation; // runs services over simulated rings, in virtual time

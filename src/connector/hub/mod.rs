@@ -11,7 +11,7 @@
 //!   `deliver` what is sent and what came of it, `queue` what waits for a client, `calls` what the API asks, `keeping` what
 //!   the store tells.
 //! - `thread` runs it; `store` keeps queued pushes on disk; `api` speaks HTTP.
-//! - `presence` is the table of clients and channels, in the memory of `slab`, `names` and `index`; `gateways` knows links.
+//! - `presence` is the table of clients and channels, in the memory of `shard::paged`, `names` and `index`; `gateways` knows links.
 //! - `message`, `call`: what is said to shards and to the API. `limits`: every maximum.
 //!
 //! Invariants: the hub knows no frame and the shards no presence; everything that a gateway or a caller can make grow has a
@@ -33,7 +33,6 @@ pub mod names;
 mod presence;
 mod push;
 mod queue;
-pub mod slab;
 pub mod stats;
 pub mod store;
 pub mod thread;

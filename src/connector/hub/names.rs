@@ -1,7 +1,7 @@
 //! Client ids, byte for byte, in slabs by length: no allocation and no spare capacity per id.
 
 use super::limits::CLIENT_ID_BYTES;
-use super::slab::Slab;
+use crate::shard::paged::Paged;
 
 /// Ids are rounded up to a multiple of this.
 const STEP: usize = 8;
@@ -11,7 +11,7 @@ macro_rules! classes {
     ($($class:ident: $words:literal),*) => {
         /// Where ids lie: one slab for each rounded length.
         #[derive(Default)]
-        pub struct Names { $($class: Slab<[u64; $words]>),* }
+        pub struct Names { $($class: Paged<[u64; $words]>),* }
 
         impl Names {
             pub fn new() -> Names {

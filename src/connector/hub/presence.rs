@@ -10,7 +10,7 @@
 use super::index::{Index, PLACES};
 use super::limits::{CHANNELS, CLIENT_ID_BYTES, GATEWAY_SHARDS};
 use super::names::{Name, Names};
-use super::slab::Slab;
+use crate::shard::paged::Paged;
 use crate::wire::relay::{ChannelAuth, ChannelKey, ChannelKind, ChannelUp};
 use std::hash::{DefaultHasher, Hasher};
 
@@ -99,8 +99,8 @@ fn pack(gateway: u16, up: &ChannelUp<'_>) -> u16 {
 /// See the module's page.
 pub struct Presence {
     names: Names,
-    clients: Slab<Client>,
-    channels: Slab<Channel>,
+    clients: Paged<Client>,
+    channels: Paged<Channel>,
     by_id: Index,
     by_key: Index,
     /// Secret, so that nobody can choose ids that collide.
@@ -116,8 +116,8 @@ impl Presence {
     pub fn new(seed: u64) -> Presence {
         Presence {
             names: Names::new(),
-            clients: Slab::new(),
-            channels: Slab::new(),
+            clients: Paged::new(),
+            channels: Paged::new(),
             by_id: Index::default(),
             by_key: Index::default(),
             seed,
@@ -315,7 +315,7 @@ fn hash_id(seed: u64, id: &[u8]) -> u64 {
     hasher.finish()
 }
 
-fn hash_of_client(names: &Names, clients: &Slab<Client>, seed: u64, at: u32) -> u64 {
+fn hash_of_client(names: &Names, clients: &Paged<Client>, seed: u64, at: u32) -> u64 {
     let mut buffer = [0; CLIENT_ID_BYTES];
     let id = match clients.get(at) {
         Some(client) => names.get(client.name, &mut buffer),
@@ -332,7 +332,7 @@ fn hash_key(seed: u64, gateway: u16, slot: u32) -> u64 {
     bits ^ bits >> 31
 }
 
-fn hash_of_channel(channels: &Slab<Channel>, seed: u64, at: u32) -> u64 {
+fn hash_of_channel(channels: &Paged<Channel>, seed: u64, at: u32) -> u64 {
     let channel = channels.get(at);
     channel.map_or(0, |channel| hash_key(seed, channel.gateway(), channel.slot))
 }

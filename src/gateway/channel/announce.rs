@@ -55,11 +55,12 @@ impl Channels {
         if site >= self.news.len() {
             self.news.resize_with(site + 1, News::default);
         }
+        self.news_wait = true;
         &mut self.news[site]
     }
 
     pub fn has_news(&self) -> bool {
-        self.news.iter().any(|news| !news.is_empty())
+        self.news_wait
     }
 }
 
@@ -113,6 +114,7 @@ impl Gateway {
 
     /// Sends what all sites' connectors are to be told.
     pub(in crate::gateway) fn announce(&mut self) {
+        self.channels.news_wait = false;
         for site in 0..self.channels.news.len() {
             if !self.channels.news[site].is_empty() {
                 self.tell(site);

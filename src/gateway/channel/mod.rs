@@ -81,6 +81,8 @@ pub struct Channels {
     pub(super) fan_out: FanOut,
     /// By site: what connectors are to be told.
     news: Vec<News>,
+    /// There are some.
+    news_wait: bool,
     /// Links that are in the middle of a full list.
     listing: Vec<usize>,
     /// None of them got on in the last turn: their links take no more at the moment.
@@ -107,6 +109,7 @@ impl Channels {
             polls: HashMap::new(),
             fan_out: FanOut::default(),
             news: Vec::new(),
+            news_wait: false,
             listing: Vec::new(),
             lists_wait: false,
             list: Ups::default(),

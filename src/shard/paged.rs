@@ -1,4 +1,4 @@
-//! A slab in pages: entries never move, growth copies nothing, and a page with no entry goes back to the allocator.
+//! A slab in pages, for tables of millions: entries never move, growth copies nothing, and a page with no entry goes back to the allocator.
 
 /// Entries of a page. Small enough that a few thousand clients cost little, large enough that its bitmap is nothing.
 const PAGE: usize = 512;
@@ -13,16 +13,16 @@ struct Page<T> {
 
 /// Entries by a u32 that stays the same for an entry's life. The lowest free place is taken first, so that pages at the
 /// end run empty.
-pub struct Slab<T> {
+pub struct Paged<T> {
     pages: Vec<Option<Page<T>>>,
     /// No page before this one has a free place.
     first_free: usize,
     len: usize,
 }
 
-impl<T> Default for Slab<T> {
-    fn default() -> Slab<T> {
-        Slab {
+impl<T> Default for Paged<T> {
+    fn default() -> Paged<T> {
+        Paged {
             pages: Vec::new(),
             first_free: 0,
             len: 0,
@@ -30,9 +30,9 @@ impl<T> Default for Slab<T> {
     }
 }
 
-impl<T: Clone + Default> Slab<T> {
-    pub fn new() -> Slab<T> {
-        Slab::default()
+impl<T: Default> Paged<T> {
+    pub fn new() -> Paged<T> {
+        Paged::default()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -49,6 +49,11 @@ impl<T: Clone + Default> Slab<T> {
         pages * PAGE * size_of::<T>() + self.pages.capacity() * size_of::<Option<Page<T>>>()
     }
 
+    /// Places that there may be: those in use lie below.
+    pub fn end(&self) -> usize {
+        self.pages.len() * PAGE
+    }
+
     pub fn insert(&mut self, entry: T) -> u32 {
         while self
             .pages
@@ -62,7 +67,7 @@ impl<T: Clone + Default> Slab<T> {
         }
         let number = self.first_free;
         let page = self.pages[number].get_or_insert_with(|| Page {
-            entries: vec![T::default(); PAGE].into_boxed_slice(),
+            entries: std::iter::repeat_with(T::default).take(PAGE).collect(),
             used: [0; WORDS],
             live: 0,
         });
@@ -150,7 +155,7 @@ mod tests {
     proptest! {
         #[test]
         fn is_a_map_of_numbers(ops in prop::collection::vec((any::<bool>(), 0u32..1500), 0..3000)) {
-            let (mut slab, mut model) = (Slab::new(), BTreeMap::new());
+            let (mut slab, mut model) = (Paged::new(), BTreeMap::new());
             for (insert, number) in ops {
                 if insert {
                     let at = slab.insert(number);
@@ -168,7 +173,7 @@ mod tests {
 
     #[test]
     fn empty_pages_go() {
-        let mut slab = Slab::new();
+        let mut slab = Paged::new();
         let all: Vec<_> = (0..PAGE as u32 * 3).map(|n| slab.insert(n)).collect();
         assert_eq!(slab.pages.len(), 3);
         for at in all {
