@@ -378,6 +378,7 @@ fn channels(lab: &Lab, now: Instant) -> Arc<channel::job::Job> {
         reconnect: true,
         epoch: now,
         stop: false.into(),
+        leave: false.into(),
     })
 }
 

@@ -305,6 +305,9 @@ impl<R: Verbs> Service<R> for Clients {
 
     fn end_turn(&mut self, ring: &mut R) {
         self.desk.now = ring.now();
+        if self.finished {
+            return;
+        }
         while let Some(number) = self.again.pop(self.desk.now) {
             self.ready_again.push_back(number as u32);
         }
@@ -319,12 +322,15 @@ impl<R: Verbs> Service<R> for Clients {
         if self.desk.now >= self.shown + SHOW_EVERY {
             self.show();
         }
-        if self.desk.job.stop.load(Ordering::Relaxed) && !self.finished {
+        if self.desk.job.stop.load(Ordering::Relaxed) {
             self.finish();
         }
     }
 
     fn next_deadline(&self) -> Option<Instant> {
+        if self.finished {
+            return Some(self.desk.now + PACE);
+        }
         let paced = self.wants_to_open() && self.opening_now < self.desk.job.at_once;
         let pace = paced.then(|| self.desk.now + PACE);
         let show = Some(self.shown + SHOW_EVERY);
@@ -335,6 +341,6 @@ impl<R: Verbs> Service<R> for Clients {
     }
 
     fn is_finished(&self) -> bool {
-        self.finished
+        self.finished && self.desk.job.leave.load(Ordering::Relaxed)
     }
 }

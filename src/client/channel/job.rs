@@ -45,7 +45,11 @@ pub struct Job {
     pub reconnect: bool,
     /// Time zero of what `load push` writes into payloads.
     pub epoch: Instant,
+    /// The run is over: each shard shows what it has counted, …
     pub stop: AtomicBool,
+    /// … and when all have, leaves. The first to leave keeps the machine busy with its sockets, so that channels of the
+    /// others would seem silent.
+    pub leave: AtomicBool,
 }
 
 impl Job {

@@ -194,8 +194,11 @@ fn raw(times: &Histogram<u64>) -> Vec<Value> {
         .collect()
 }
 
-/// One line of quantiles.
+/// One line of quantiles; none when nothing was timed.
 pub fn write_times(f: &mut fmt::Formatter<'_>, what: &str, times: &Histogram<u64>) -> fmt::Result {
+    if times.is_empty() {
+        return Ok(());
+    }
     write!(f, "  {what:<10}")?;
     for (name, quantile) in QUANTILES {
         let millis = times.value_at_quantile(quantile) as f64 / 1e3;

@@ -214,6 +214,11 @@ impl Run {
     /// Ends the shards and takes what they measured.
     pub fn finish(mut self) -> Result<Report, String> {
         self.job.stop.store(true, Ordering::Relaxed);
+        // A thread that has ended shows nothing more: why it ended is said below.
+        while !self.have_shown() && !self.threads.iter().any(JoinHandle::is_finished) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.job.leave.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
             match thread.join() {
                 Ok(result) => result?,
@@ -229,6 +234,15 @@ impl Run {
         let counts = self.counts();
         self.report.finished(counts, times, phases);
         Ok(self.report)
+    }
+
+    /// Every shard has left its times.
+    fn have_shown(&self) -> bool {
+        let mut boards = self.boards.iter();
+        boards.all(|board| {
+            let times = board.times.lock();
+            times.unwrap_or_else(PoisonError::into_inner).is_some()
+        })
     }
 
     /// A shard that ended before its time ends the run.
@@ -337,6 +351,7 @@ fn job(options: &Options, shards: usize) -> Result<Job, String> {
         reconnect: options.reconnect,
         epoch: Instant::now(),
         stop: AtomicBool::new(false),
+        leave: AtomicBool::new(false),
     })
 }
 
