@@ -1,9 +1,8 @@
 //! `tidegate push`: a notification from the shell, through a connector's API. Exit code 0: accepted, or with `--wait`
 //! delivered to everybody; 1: not; 2: the command line is wrong.
 
-use crate::control::fetch::explain;
+use crate::client::api::{Access, Api, FILE_BYTES, read};
 use clap::Args;
-use reqwest::{Client, RequestBuilder};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -12,12 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-/// How long one request may take.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// How often `--wait` asks for results.
 const ASK_EVERY: Duration = Duration::from_millis(50);
-/// A file that is read must not be larger.
-const FILE_BYTES: u64 = 1 << 20;
 
 #[derive(Args)]
 pub struct Options {
@@ -86,22 +81,17 @@ async fn push(options: &Options) -> Result<bool, String> {
         payload,
     };
     let body = serde_json::to_vec(&body).map_err(|error| error.to_string())?;
-    let api = Api::new(options)?;
-    let request = api.client.post(api.url("/v1/push")).body(body);
-    let accepted = api
-        .send(request.header("content-type", "application/json"))
-        .await?;
-    let id = accepted["push"]
-        .as_str()
-        .ok_or("the answer names no push")?
-        .to_owned();
+    let api = Api::new(&Access {
+        api: options.api.clone(),
+        token_file: options.token_file.clone(),
+        ca: options.ca.clone(),
+        identity: options.identity.clone(),
+    })?;
+    let id = api.push(body).await?;
     println!("{id}");
     match options.wait {
         None => Ok(true),
-        Some(seconds) => {
-            api.wait(&id, options.queue, Duration::from_secs(seconds))
-                .await
-        }
+        Some(seconds) => wait(&api, &id, options.queue, Duration::from_secs(seconds)).await,
     }
 }
 
@@ -131,87 +121,17 @@ fn payload(said: &str) -> Result<Box<RawValue>, String> {
     RawValue::from_string(text).map_err(|error| format!("the payload is no JSON: {error}"))
 }
 
-fn read(file: &Path) -> Result<String, String> {
-    let wrong = |error: std::io::Error| format!("{}: {error}", file.display());
-    let mut text = String::new();
-    let opened = std::fs::File::open(file).map_err(wrong)?;
-    opened
-        .take(FILE_BYTES)
-        .read_to_string(&mut text)
-        .map_err(wrong)?;
-    Ok(text)
-}
-
-struct Api {
-    client: Client,
-    base: String,
-    token: Option<String>,
-}
-
-impl Api {
-    fn new(options: &Options) -> Result<Api, String> {
-        let wrong = |error: reqwest::Error| explain(&error);
-        let base = match options.api.contains("://") {
-            true => options.api.clone(),
-            false => format!("http://{}", options.api),
-        };
-        let mut builder = Client::builder().no_proxy().timeout(PATIENCE);
-        builder = match &options.ca {
-            Some(file) => {
-                let pem = read(file)?;
-                let roots = reqwest::Certificate::from_pem_bundle(pem.as_bytes()).map_err(wrong)?;
-                builder.tls_certs_only(roots)
-            }
-            None if base.starts_with("https:") => builder,
-            None => builder.tls_certs_only([]),
-        };
-        if let Some(file) = &options.identity {
-            let identity = reqwest::Identity::from_pem(read(file)?.as_bytes()).map_err(wrong)?;
-            builder = builder.identity(identity);
+/// Asks until nothing more is to come, or the time is over; prints what is known then.
+async fn wait(api: &Api, id: &str, queue: bool, patience: Duration) -> Result<bool, String> {
+    let end = Instant::now() + patience;
+    loop {
+        let results = api.get(&format!("/v1/push/{id}")).await?;
+        let over = !matches!(results["state"].as_str(), Some("storing" | "open"));
+        if over || Instant::now() >= end {
+            print(&results);
+            return Ok(is_delivered(&results, queue));
         }
-        let token = options.token_file.as_deref().map(read).transpose()?;
-        Ok(Api {
-            client: builder.build().map_err(wrong)?,
-            base: base.trim_end_matches('/').to_owned(),
-            token: token.map(|token| token.trim().to_owned()),
-        })
-    }
-
-    fn url(&self, path: &str) -> String {
-        format!("{}{path}", self.base)
-    }
-
-    /// The answer's JSON; an error is what the problem document says.
-    async fn send(&self, mut request: RequestBuilder) -> Result<Value, String> {
-        if let Some(token) = &self.token {
-            request = request.bearer_auth(token);
-        }
-        let wrong = |error: reqwest::Error| format!("{}: {}", self.base, explain(&error));
-        let answer = request.send().await.map_err(wrong)?;
-        let status = answer.status();
-        let body = answer.bytes().await.map_err(wrong)?;
-        let value: Value = serde_json::from_slice(&body)
-            .map_err(|_| format!("{}: answers {status}; is it a notification API?", self.base))?;
-        if status.is_success() {
-            return Ok(value);
-        }
-        let part = |name: &str| value[name].as_str().unwrap_or("").to_owned();
-        Err(format!("{status} {}: {}", part("code"), part("detail")))
-    }
-
-    /// Asks until nothing more is to come, or the time is over; prints what is known then.
-    async fn wait(&self, id: &str, queue: bool, patience: Duration) -> Result<bool, String> {
-        let end = Instant::now() + patience;
-        loop {
-            let request = self.client.get(self.url(&format!("/v1/push/{id}")));
-            let results = self.send(request).await?;
-            let over = !matches!(results["state"].as_str(), Some("storing" | "open"));
-            if over || Instant::now() >= end {
-                print(&results);
-                return Ok(is_delivered(&results, queue));
-            }
-            tokio::time::sleep(ASK_EVERY).await;
-        }
+        tokio::time::sleep(ASK_EVERY).await;
     }
 }
 

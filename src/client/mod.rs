@@ -1,6 +1,8 @@
-//! Clients of a gateway: so far the load generator. It runs on the same ring, TLS and HTTP cores as the product, so that
-//! what it costs is known, and its shards share nothing but counters.
+//! Clients: of a gateway the load generator (`load`, `channel`) and the reference client (`listen`), of a connector's
+//! notification API `api`. Load runs on the same ring, TLS and HTTP cores as the product, so that what it costs is known,
+//! and its shards share nothing but counters.
 
+pub mod api;
 pub mod channel;
 pub mod listen;
 pub mod load;
