@@ -433,9 +433,11 @@ fn a_newer_revocation_list_is_noticed_within_a_minute_while_a_certificate_is_hal
     fs::write(lab.file("cp-1.pem"), &half[..half.len() / 2]).expect("cp-1.pem");
     assert!(!reload(lab.ports.connector_admin).0);
     lab.pki(&["revoke", "device-8"]);
+    // The request that is under way when the list comes is cut, so that curl complains.
+    let refused = || Curl::new(&lab, "/cert/x").identity(&lab, "device-8").run();
     until(
         "the newer list is in force",
         Duration::from_secs(60),
-        || (status("device-8") == 403).then_some(()),
+        || (refused().answer.status == 403).then_some(()),
     );
 }
