@@ -12,6 +12,8 @@ pub enum Command {
     Requests(Requests),
     /// Opens authenticated channels and holds them: rates, CPU and memory on both sides, keep-alives, what is lost
     Channels(super::load_channels::Channels),
+    /// Opens channels, pushes to them through a connector's API: times from call to client and to receipt, what fails
+    Push(super::load_channels::Push),
 }
 
 #[derive(clap::Args)]
@@ -72,6 +74,7 @@ pub fn run(command: Command) -> ExitCode {
     let outcome = match command {
         Command::Requests(options) => requests(options),
         Command::Channels(options) => super::load_channels::channels(options),
+        Command::Push(options) => super::load_channels::push(options),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

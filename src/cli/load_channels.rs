@@ -1,7 +1,9 @@
-//! `tidegate load channels`: arguments to a run.
+//! `tidegate load channels` and `load push`: arguments to a run.
 
 use super::load::processes;
+use crate::client::api::Access;
 use crate::client::channel::Kind;
+use crate::client::channel::push::{self, Pushing};
 use crate::client::channel::run::{self, Options};
 use crate::client::load::Target;
 use clap::value_parser;
@@ -23,6 +25,42 @@ pub struct Channels {
     /// How many channels
     #[arg(short = 'n', long, value_parser = value_parser!(u32).range(1..=4_000_000))]
     count: u32,
+}
+
+#[derive(clap::Args)]
+pub struct Push {
+    #[command(flatten)]
+    clients: Clients,
+    /// How many channels
+    #[arg(short = 'n', long, value_parser = value_parser!(u32).range(1..=4_000_000))]
+    count: u32,
+    /// The notification API of a connector of that site
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9500")]
+    api: String,
+    /// File with the API's token
+    #[arg(long, value_name = "FILE")]
+    api_token: Option<PathBuf>,
+    /// CA of the API's certificate (PEM)
+    #[arg(long, value_name = "FILE")]
+    api_ca: Option<PathBuf>,
+    /// Certificate and key to show to the API (PEM, in one file)
+    #[arg(long, value_name = "FILE")]
+    api_identity: Option<PathBuf>,
+    /// How many pushes: each to a client that is present, at random
+    #[arg(long, default_value_t = 1000, value_parser = value_parser!(u32).range(1..=100_000))]
+    pushes: u32,
+    /// Pushes a second, whatever becomes of those before
+    #[arg(long, default_value_t = 100, value_parser = value_parser!(u32).range(1..=100_000))]
+    push_rate: u32,
+    /// Each push to all
+    #[arg(long)]
+    all: bool,
+    /// Each push over the connector's disk
+    #[arg(long)]
+    queue: bool,
+    /// Bytes of a payload
+    #[arg(long, default_value_t = 64, value_parser = value_parser!(u16).range(1..=4096))]
+    payload_bytes: u16,
 }
 
 /// Who opens channels, and how.
@@ -49,7 +87,7 @@ pub struct Clients {
     /// A bearer token for all, likewise
     #[arg(long, value_name = "FILE")]
     token: Option<PathBuf>,
-    /// How a channel is held; mix: all three in turn
+    /// How a channel is held; mix: all three in turn. Of pushes, WebSocket clients send receipts
     #[arg(long, default_value = "sse", value_parser = ["sse", "websocket", "poll", "mix"])]
     kind: String,
     /// Openings a second; default: as fast as it goes
@@ -91,6 +129,26 @@ pub struct Clients {
 pub fn channels(arguments: Channels) -> Result<bool, String> {
     let options = arguments.clients.options(arguments.count, arguments.hold)?;
     run::channels(&options)
+}
+
+/// True when every push came to whom it was for, and no channel was lost. WebSocket clients acknowledge.
+pub fn push(arguments: Push) -> Result<bool, String> {
+    let mut options = arguments.clients.options(arguments.count, Duration::ZERO)?;
+    options.receipts = true;
+    let pushing = Pushing {
+        access: Access {
+            api: arguments.api,
+            token_file: arguments.api_token,
+            ca: arguments.api_ca,
+            identity: arguments.api_identity,
+        },
+        count: arguments.pushes,
+        rate: arguments.push_rate,
+        to_all: arguments.all,
+        queue: arguments.queue,
+        bytes: usize::from(arguments.payload_bytes),
+    };
+    push::push(&options, &pushing)
 }
 
 impl Clients {

@@ -53,7 +53,7 @@ enum Command {
     /// Benchmarks
     Load {
         #[command(subcommand)]
-        command: load::Command,
+        command: Box<load::Command>,
     },
 }
 
@@ -88,7 +88,7 @@ pub fn main() -> ExitCode {
         Command::Reload(options) => reload::run(&options),
         Command::Client { command } => client::run(command),
         Command::Push(options) => push::run(&options),
-        Command::Load { command } => load::run(command),
+        Command::Load { command } => load::run(*command),
     }
 }
 

@@ -20,6 +20,7 @@ pub mod events;
 mod held;
 pub mod job;
 mod opening;
+pub mod push;
 pub mod reader;
 pub mod report;
 pub mod run;

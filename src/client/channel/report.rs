@@ -1,11 +1,13 @@
 //! The result of a run with channels, for people and as JSON.
 
-use super::job::{Counts, Times};
+use super::job::{Counts, Times, count};
 use super::run::{Mark, Options};
 use crate::client::process::Usage;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 
 /// Quantiles shown, with their names.
 const QUANTILES: [(&str, f64); 5] = [
@@ -67,8 +69,88 @@ pub struct Report {
     opened: Counts,
     pub counts: Counts,
     pub times: Times,
-    /// Opening, then holding.
+    /// Opening, then holding; with pushes, what was between them is the second of three.
     pub phases: Vec<Phase>,
+    pub pushed: Option<Pushed>,
+}
+
+/// What became of the pushes of a run.
+pub struct Pushed {
+    pub asked: u32,
+    pub accepted: u64,
+    pub refused: BTreeMap<String, u64>,
+    /// From call to answer, in microseconds.
+    pub call: Histogram<u64>,
+    /// From call to the API's event, in microseconds.
+    pub receipt: Histogram<u64>,
+    pub receipts: u64,
+    /// Why receipts were not heard to the end.
+    pub unheard: Option<&'static str>,
+    /// Channels that were sent to, by the API's results.
+    sent: u64,
+    /// The other results, by the API's names.
+    failed: BTreeMap<String, u64>,
+}
+
+impl Pushed {
+    pub fn new(asked: u32) -> Pushed {
+        let times = || Histogram::new(3).expect("three digits are allowed");
+        Pushed {
+            asked,
+            accepted: 0,
+            refused: BTreeMap::new(),
+            call: times(),
+            receipt: times(),
+            receipts: 0,
+            unheard: None,
+            sent: 0,
+            failed: BTreeMap::new(),
+        }
+    }
+
+    /// Calls that were answered.
+    pub fn calls(&self) -> u64 {
+        self.accepted + self.refused.values().sum::<u64>()
+    }
+
+    /// Adds one push's results.
+    pub fn outcome(&mut self, results: Result<Value, String>, to_all: bool) {
+        let results = match results {
+            Ok(results) => results,
+            Err(why) => return count(&mut self.failed, &why, 1),
+        };
+        let counts = results["counts"].as_object().into_iter().flatten();
+        for (name, n) in counts.filter_map(|(name, n)| Some((name, n.as_u64()?))) {
+            match name.as_str() {
+                // Receipts of a push to all are of channels that are counted as sent.
+                "targets" => {}
+                "acknowledged" if to_all => {}
+                "sent" | "acknowledged" => self.sent += n,
+                _ if n > 0 => count(&mut self.failed, name, n),
+                _ => {}
+            }
+        }
+    }
+
+    /// Everything was accepted, sent, and seen by clients so often.
+    fn is_good(&self, seen: u64) -> bool {
+        self.accepted == u64::from(self.asked) && self.failed.is_empty() && seen >= self.sent
+    }
+
+    fn to_json(&self) -> Value {
+        json!({
+            "asked": self.asked,
+            "accepted": self.accepted,
+            "refused": self.refused,
+            "call_us": quantiles(&self.call),
+            "receipts": self.receipts,
+            "receipt_us": quantiles(&self.receipt),
+            "receipt_histogram_us": raw(&self.receipt),
+            "receipts_unheard": self.unheard,
+            "sent": self.sent,
+            "failed": self.failed,
+        })
+    }
 }
 
 impl Report {
@@ -94,6 +176,7 @@ impl Report {
             counts: Counts::default(),
             times: Times::new(),
             phases: Vec::new(),
+            pushed: None,
         }
     }
 
@@ -110,17 +193,38 @@ impl Report {
         mark.map_or(0.0, |mark| mark.at.elapsed().as_secs_f64())
     }
 
-    /// Every channel was opened and none was lost, or fell silent.
+    /// Every channel was opened and none was lost, or fell silent; every push came where it should.
     pub fn is_good(&self) -> bool {
         let counts = &self.counts;
-        counts.held == u64::from(self.count) && counts.losses() == 0 && counts.silent == 0
+        let seen = counts.pushes - counts.repeats;
+        let held =
+            counts.held == u64::from(self.count) && counts.losses() == 0 && counts.silent == 0;
+        held && self
+            .pushed
+            .as_ref()
+            .is_none_or(|pushed| pushed.is_good(seen))
+    }
+
+    /// Prints it, and writes it to a file; gives whether it is good.
+    pub fn publish(&self, kind: &str, json: Option<&Path>) -> Result<bool, String> {
+        print!("{self}");
+        if let Some(file) = json {
+            let text = format!("{:#}\n", self.to_json(kind));
+            std::fs::write(file, text).map_err(|e| format!("{}: {e}", file.display()))?;
+        }
+        Ok(self.is_good())
+    }
+
+    /// The last one, if it is not the opening.
+    fn hold(&self) -> Option<&Phase> {
+        self.phases.get(1..)?.last()
     }
 
     fn channels(&self) -> f64 {
         self.opened.held.max(1) as f64
     }
 
-    pub fn to_json(&self, kind: &str) -> Value {
+    fn to_json(&self, kind: &str) -> Value {
         let processes: Vec<_> = (0..self.processes.len())
             .map(|at| self.process(at))
             .collect();
@@ -138,7 +242,7 @@ impl Report {
             "identity_cpu_us": self.identity_us,
             "kernel_bytes_a_channel": self.kernel_bytes(),
             "processes": processes,
-            "hold_seconds": self.phases.get(1).map_or(0.0, |phase| phase.seconds),
+            "hold_seconds": self.hold().map_or(0.0, |phase| phase.seconds),
             "held": self.counts.held,
             "keep_alives": self.counts.keep_alives,
             "late": self.counts.late,
@@ -150,25 +254,27 @@ impl Report {
             "lost": self.counts.lost,
             "delivery_us": quantiles(&self.times.delivery),
             "delivery_histogram_us": raw(&self.times.delivery),
+            "api": self.pushed.as_ref().map(Pushed::to_json),
         })
     }
 
     fn process(&self, at: usize) -> Value {
         let (name, pid) = self.processes.get(at).cloned().unwrap_or_default();
-        let phase = |n: usize| self.phases.get(n);
-        let rss = |n: usize| {
-            phase(n)
-                .and_then(|p| p.usage.get(at))
-                .map_or(0, |u| u.1.rss_kib)
+        let (opening, hold) = (self.phases.first(), self.hold());
+        let rss = |phase: Option<&Phase>| {
+            let usage = phase.and_then(|phase| phase.usage.get(at));
+            usage.map_or(0, |(_, to)| to.rss_kib)
         };
+        let hold_us = hold.map_or(0.0, |phase| phase.cpu_us(at));
         json!({
             "name": name,
             "pid": pid,
-            "opening_cpu_us": phase(0).map_or(0.0, |p| p.cpu_us(at) / self.channels()),
-            "bytes_a_channel": phase(0).map_or(0.0, |p| p.grown_bytes(at) / self.channels()),
-            "rss_kib": rss(0),
-            "hold_cpu_seconds": phase(1).map_or(0.0, |p| p.cpu_us(at) / 1e6),
-            "hold_rss_kib": rss(1),
+            "opening_cpu_us": opening.map_or(0.0, |p| p.cpu_us(at) / self.channels()),
+            "bytes_a_channel": opening.map_or(0.0, |p| p.grown_bytes(at) / self.channels()),
+            "rss_kib": rss(opening),
+            "hold_cpu_seconds": hold_us / 1e6,
+            "delivery_cpu_us": self.pushed.as_ref().map(|_| hold_us / self.counts.pushes.max(1) as f64),
+            "hold_rss_kib": rss(hold),
         })
     }
 
@@ -234,7 +340,7 @@ impl fmt::Display for Report {
             "kernel",
             self.kernel_bytes()
         )?;
-        if let Some(hold) = self.phases.get(1) {
+        if let Some(hold) = self.hold() {
             writeln!(
                 f,
                 "  {:<10} {} for {:.0} s: {} keep-alives, {} late, {} silent, {} lost",
@@ -255,11 +361,36 @@ impl fmt::Display for Report {
             )?;
             write_times(f, "delivery", &self.times.delivery)?;
         }
+        if let Some(pushed) = &self.pushed {
+            write!(f, "{pushed}")?;
+        }
         for (reason, n) in &counts.failed {
             writeln!(f, "  failed     {n} × {reason}")?;
         }
         for (reason, n) in &counts.lost {
             writeln!(f, "  lost       {n} × {reason}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Pushed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "  {:<10} {} calls, {} accepted; sent to {} channels, {} receipts back",
+            "API", self.asked, self.accepted, self.sent, self.receipts
+        )?;
+        write_times(f, "answer", &self.call)?;
+        write_times(f, "receipt", &self.receipt)?;
+        for (reason, n) in &self.refused {
+            writeln!(f, "  refused    {n} × {reason}")?;
+        }
+        for (outcome, n) in &self.failed {
+            writeln!(f, "  not sent   {n} × {outcome}")?;
+        }
+        if let Some(why) = self.unheard {
+            writeln!(f, "  receipts   not heard to the end: {why}")?;
         }
         Ok(())
     }
@@ -285,7 +416,7 @@ impl Report {
             opening.grown_bytes(at) / self.channels(),
             rss(opening)
         )?;
-        if let Some(hold) = self.phases.get(1) {
+        if let Some(hold) = self.hold() {
             let cores = hold.cpu_us(at) / 1e6 / hold.seconds.max(1e-3);
             write!(
                 f,
@@ -293,6 +424,10 @@ impl Report {
                 cores * 100.0,
                 rss(hold)
             )?;
+            if self.pushed.is_some() && self.counts.pushes > 0 {
+                let each = hold.cpu_us(at) / self.counts.pushes as f64;
+                write!(f, ", {each:.1} µs CPU a delivery")?;
+            }
         }
         writeln!(f)
     }

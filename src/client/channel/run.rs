@@ -20,7 +20,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How often the runner looks at its shards.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+pub const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Progress in plain lines, when there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 /// Certificates made to learn what one costs.
@@ -78,13 +78,7 @@ pub fn channels(options: &Options) -> Result<bool, String> {
     let mut run = Run::start(options)?;
     run.open()?;
     run.hold("holding", options.hold)?;
-    let report = run.finish()?;
-    print!("{report}");
-    if let Some(file) = &options.json {
-        let text = format!("{:#}\n", report.to_json("channels"));
-        std::fs::write(file, text).map_err(|e| format!("{}: {e}", file.display()))?;
-    }
-    Ok(report.is_good())
+    run.finish()?.publish("channels", options.json.as_deref())
 }
 
 /// A run under way.
@@ -150,7 +144,8 @@ impl Run {
         Ok(run)
     }
 
-    fn mark(&mut self) {
+    /// A phase ends here, and the next one begins.
+    pub fn mark(&mut self) {
         self.marks.push(Mark {
             at: Instant::now(),
             usage: self
@@ -246,7 +241,7 @@ impl Run {
     }
 
     /// A shard that ended before its time ends the run.
-    fn check(&mut self) -> Result<(), String> {
+    pub fn check(&mut self) -> Result<(), String> {
         let Some(at) = self.threads.iter().position(JoinHandle::is_finished) else {
             return Ok(());
         };
@@ -257,7 +252,8 @@ impl Run {
         }
     }
 
-    fn show(&mut self, what: &str, part: f64, begin: Instant, counts: &Counts, last: bool) {
+    /// Progress: a bar on a terminal, a line now and then elsewhere.
+    pub fn show(&mut self, what: &str, part: f64, begin: Instant, counts: &Counts, last: bool) {
         let terminal = std::io::stderr().is_terminal();
         if !terminal && !last && self.shown.elapsed() < LINE_EVERY {
             return;

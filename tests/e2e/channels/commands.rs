@@ -59,6 +59,73 @@ fn a_load_without_identities_says_why_nothing_opens() {
     assert!(text.contains("3 × answered 401 unauthenticated"), "{text}");
 }
 
+/// A lab whose API wants the token in `notify.token`.
+fn lab_with_api_token() -> Lab {
+    let plan = Lab::plan().notify("token_file = \"notify.token\"\n");
+    let mut lab = plan.without_connector().start();
+    std::fs::write(lab.file("notify.token"), "0123456789abcdef0123456789abcdef").expect("a file");
+    lab.spawn_connector();
+    lab.wait_connector();
+    lab
+}
+
+/// `load push` of 40 pushes to 12 WebSocket clients of the lab.
+fn load_push(lab: &Lab, token: &str, arguments: &[&str]) -> Output {
+    let mut command = tidegate();
+    command
+        .args(["load", "push", "--kind", "websocket", "--count", "12"])
+        .args(["--pushes", "40", "--shards", "2"])
+        .args(["--target", &lab.url(""), "--ca"])
+        .arg(lab.file("ca.pem"))
+        .arg("--pki")
+        .arg(lab.dir())
+        .args(["--api", &format!("http://127.0.0.1:{}", lab.ports.notify)])
+        .arg("--api-token")
+        .arg(lab.file(token));
+    command.args(arguments).output().expect("load push")
+}
+
+#[test]
+fn a_load_of_pushes_times_each_to_its_client_and_its_receipt() {
+    let lab = lab_with_api_token();
+    let result = lab.file("push.json");
+    let json = ["--json", result.to_str().expect("a path")];
+    let measure = |arguments: &[&str], deliveries: u64| {
+        let output = load_push(&lab, "notify.token", &[arguments, &json].concat());
+        assert!(output.status.success(), "{output:?}");
+        let result = std::fs::read(&result).expect("a result");
+        let result: serde_json::Value = serde_json::from_slice(&result).expect("JSON");
+        assert_eq!(result["pushes"], deliveries, "{result}");
+        assert_eq!(result["api"]["accepted"], 40, "{result}");
+        assert_eq!(result["api"]["sent"], deliveries, "{result}");
+        assert_eq!(result["api"]["receipts"], deliveries, "{result}");
+        let said = String::from_utf8_lossy(&output.stdout);
+        for times in ["delivery", "answer", "receipt"] {
+            let line = said.lines().find(|line| line.trim().starts_with(times));
+            assert!(line.is_some_and(|line| line.contains("p99")), "{said}");
+        }
+    };
+    measure(&["--payload-bytes", "900"], 40);
+    measure(&["--queue"], 40);
+    measure(&["--all", "--push-rate", "200"], 480);
+}
+
+#[test]
+fn a_load_of_pushes_says_what_is_wrong_with_the_api_before_it_opens_a_channel() {
+    let lab = lab_with_api_token();
+    std::fs::write(lab.file("wrong.token"), "f".repeat(32)).expect("a file");
+    let says = |token: &str, arguments: &[&str], text: &str| {
+        let output = load_push(&lab, token, arguments);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains(text), "{said}");
+    };
+    says("wrong.token", &[], "401");
+    says("no.token", &[], "no.token");
+    let name = "tidegate_connections_accepted_total";
+    assert_eq!(lab.metric(lab.ports.gateway_admin, name, &[]), 0.0);
+}
+
 fn listen(target: &str, arguments: &[&str], files: &[(&str, std::path::PathBuf)]) -> Output {
     let mut command = tidegate();
     command.args(["client", "listen", "--gateway", target]);
