@@ -3,6 +3,7 @@
 mod clients;
 mod commands;
 mod crashes;
+mod disk;
 mod ends;
 mod opening;
 mod pushes;
