@@ -56,6 +56,8 @@ pub struct Context {
     pub resume: Vec<usize>,
     /// Counted clients by `accept::counted_as`; empty without a limit.
     pub per_address: HashMap<IpAddr, u32>,
+    /// When a request last began, or its answer did.
+    pub last_request: Option<Instant>,
     pub stats: ShardStats,
     /// None: the access log is off.
     pub access: Option<AccessSender>,
@@ -103,6 +105,7 @@ impl Context {
             dirty_links: Vec::new(),
             resume: Vec::new(),
             per_address: HashMap::new(),
+            last_request: None,
             stats: ShardStats::new(u32::from(shard)),
             access,
             buffered: 0,

@@ -142,6 +142,7 @@ fn first(
     exchange.upgrade = own::upgrade(head).map(Box::new);
     let incoming = Incoming::of(head);
     retry::earn(cx);
+    cx.last_request = Some(cx.now);
     match begin(&incoming, state, exchange, links, cx) {
         Err((fault, _)) if hold::hold(&incoming, fault, state, exchange, cx) => Ok(()),
         outcome => outcome,

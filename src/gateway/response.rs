@@ -48,6 +48,7 @@ pub fn head(
         return;
     };
     exchange.begun = true;
+    cx.last_request = Some(cx.now);
     retry::let_go(exchange, cx);
     let out = state.out.get_or_insert_with(|| cx.outgoing(state.layout));
     let id = exchange.id;
