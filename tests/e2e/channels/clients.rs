@@ -44,7 +44,7 @@ fn the_websockets_library_of_python_gets_pushes() {
     let api = lab.api();
     let url = lab.url("/.tidegate/channel").replace("https://", "wss://");
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/channels/client.py");
-    let mut child = python(&lab)
+    let mut child = python(&lab, "websockets", ">=13")
         .args([script, &url])
         .arg(lab.dir())
         .arg("3")
@@ -65,15 +65,15 @@ fn the_websockets_library_of_python_gets_pushes() {
     assert!(child.wait().expect("an end").success());
 }
 
-/// Python with the library, in a folder that all runs share.
-fn python(lab: &Lab) -> Command {
+/// Python with that library (its version as pip takes it), in a folder that all runs share.
+pub fn python(lab: &Lab, library: &str, version: &str) -> Command {
     let libraries = concat!(env!("CARGO_MANIFEST_DIR"), "/target/e2e-python");
     let python = || {
         let mut command = Command::new("python3");
         command.env("PYTHONPATH", libraries).current_dir(lab.dir());
         command
     };
-    let there = python().args(["-c", "import websockets"]).output();
+    let there = python().args(["-c", &format!("import {library}")]).output();
     if !there
         .expect("python3: scripts/need python3")
         .status
@@ -89,7 +89,10 @@ fn python(lab: &Lab) -> Command {
             "--target",
             libraries,
         ]);
-        let output = install.arg("websockets>=13").output().expect("pip");
+        let output = install
+            .arg(format!("{library}{version}"))
+            .output()
+            .expect("pip");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "pip: {said}; scripts/need pip3");
     }

@@ -59,11 +59,13 @@ fn a_load_without_identities_says_why_nothing_opens() {
     assert!(text.contains("3 × answered 401 unauthenticated"), "{text}");
 }
 
+pub const API_TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
 /// A lab whose API wants the token in `notify.token`.
-fn lab_with_api_token() -> Lab {
+pub fn lab_with_api_token() -> Lab {
     let plan = Lab::plan().notify("token_file = \"notify.token\"\n");
     let mut lab = plan.without_connector().start();
-    std::fs::write(lab.file("notify.token"), "0123456789abcdef0123456789abcdef").expect("a file");
+    std::fs::write(lab.file("notify.token"), API_TOKEN).expect("a file");
     lab.spawn_connector();
     lab.wait_connector();
     lab

@@ -5,6 +5,7 @@ mod commands;
 mod crashes;
 mod disk;
 mod ends;
+mod openapi;
 mod opening;
 mod pushes;
 
