@@ -9,3 +9,4 @@ pub mod load;
 pub mod process;
 pub mod report;
 pub mod requests;
+pub mod result;
