@@ -2,7 +2,7 @@
 
 use super::keys::{Expanded, tls12_aad};
 use super::{ContentType, HEADER_LEN, Header, Keys, MAX_PLAINTEXT, Suite, TAG_LEN};
-use aws_lc_rs::aead::{Aad, Nonce};
+use ring::aead::{Aad, Nonce};
 use std::ops::Range;
 
 /// Why a record was not opened. All but `Exhausted` and `Crypto` are the peer's doing.

@@ -2,7 +2,7 @@
 
 use super::keys::{Expanded, tls12_aad};
 use super::{ContentType, HEADER_LEN, Keys, Layout, MAX_PLAINTEXT, Suite, TAG_LEN};
-use aws_lc_rs::aead::{Aad, Nonce};
+use ring::aead::{Aad, Nonce};
 
 /// Records under one key that data never takes: a KeyUpdate, an alert or a close_notify must still go out after the
 /// last one.

@@ -2,7 +2,8 @@
 
 use super::outgoing::Layout;
 use super::{HEADER_LEN, TAG_LEN};
-use aws_lc_rs::{aead, hkdf};
+use aws_lc_rs::hkdf;
+use ring::aead;
 
 /// A cipher suite as far as records are concerned: protocol version, AEAD, and the hash of TLS 1.3's key schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
