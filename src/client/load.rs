@@ -3,7 +3,7 @@
 use crate::control::certificates::{load_roots, provider};
 use crate::control::config::TlsFiles;
 use crate::ring::Verbs;
-use crate::shard::fleet;
+use crate::shard::fleet::{self, FleetSpec};
 use crate::wire::tls;
 use rustls::pki_types::ServerName;
 use std::io::IsTerminal;
@@ -143,7 +143,7 @@ pub fn requests(options: Options) -> Result<bool, String> {
     let (results_in, results) = mpsc::sync_channel::<Measured>(shards);
     let total = options.connections;
     let made = job.clone();
-    let fleet = fleet::start::<(), _>("load", shards, 16, move |ring, start| {
+    let fleet = fleet::start::<(), _>(FleetSpec::new("load", shards, 16), move |ring, start| {
         let own = total / shards + usize::from(start.index < total % shards);
         Ok(Requests::new(
             made.clone(),

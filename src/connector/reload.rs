@@ -183,6 +183,7 @@ fn fixed_keys(old: &ConnectorConfig, new: &ConnectorConfig) -> Vec<&'static str>
         ("[connector] id", old.id != new.id),
         ("[connector] site", old.site != new.site),
         ("[connector] shards", old.shards != new.shards),
+        ("[connector] busy_poll_us", old.busy_poll != new.busy_poll),
         ("[connector] admin", old.admin != new.admin),
         ("[notify]", old.notify != new.notify),
     ];

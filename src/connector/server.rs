@@ -4,7 +4,7 @@ use crate::control::config::{self, ConnectorConfig};
 use crate::observe::metrics::{Gauge, ShardStats};
 use crate::observe::process;
 use crate::ring::Verbs;
-use crate::shard::fleet;
+use crate::shard::fleet::{self, FleetSpec};
 use crate::shard::mesh::Sender;
 use crate::wire::relay::PushId;
 use std::path::Path;
@@ -53,7 +53,11 @@ fn serve(file: &Path, config: &ConnectorConfig) -> Result<(), String> {
     let resolver = Resolver::start().map_err(|e| format!("no thread for name lookups: {e}"))?;
     let shards = usize::from(plan.shards);
     let made = plan.clone();
-    let fleet = fleet::start("connector", shards, MESH_QUEUE, move |ring, start| {
+    let spec = FleetSpec {
+        busy_poll: config.busy_poll,
+        ..FleetSpec::new("connector", shards, MESH_QUEUE)
+    };
+    let fleet = fleet::start(spec, move |ring, start| {
         let index = start.index;
         let resolver = resolver.replying_to(start.siblings[index].clone());
         let mut cx = Context::new(

@@ -164,6 +164,7 @@ fn fixed_keys(old: &GatewayConfig, new: &GatewayConfig) -> Vec<&'static str> {
         ("[gateway] name", old.name != new.name),
         ("[gateway] instance", old.instance != new.instance),
         ("[gateway] shards", old.shards != new.shards),
+        ("[gateway] busy_poll_us", old.busy_poll != new.busy_poll),
         ("[listen] clients", old.listen_clients != new.listen_clients),
         ("[listen] relay", old.listen_relay != new.listen_relay),
         ("[listen] admin", old.admin != new.admin),

@@ -10,7 +10,7 @@ use crate::observe::metrics::{Gauge, ShardStats};
 use crate::observe::process::{self, Reloaded};
 use crate::ring::uring::Ring;
 use crate::ring::{ListenOptions, Verbs};
-use crate::shard::fleet;
+use crate::shard::fleet::{self, FleetSpec};
 use crate::shard::mesh::Sender;
 use crate::wire::relay::Incarnations;
 use std::collections::BTreeMap;
@@ -75,33 +75,32 @@ fn serve(file: &Path, config: &GatewayConfig) -> Result<(), String> {
     let fleet = {
         let (plan, published, config) = (plan.clone(), published.clone(), config.clone());
         let (access, control, fetches) = (access.clone(), orders.clone(), fetches.clone());
-        fleet::start(
-            "gateway",
-            usize::from(plan.shards),
-            MESH_QUEUE,
-            move |ring, start| {
-                let shared = Arc::new(Shared {
-                    incarnations: incarnations.clone(),
-                    shards: start.siblings,
-                    control: control.clone(),
-                    backlog: backlog.clone(),
-                    names: names.clone(),
-                });
-                let (index, access) = (start.index as u16, Some(access.clone()));
-                let mut cx = Context::new(
-                    plan.clone(),
-                    index,
-                    ring.now(),
-                    published.clone(),
-                    access,
-                    fastrand::u64(..),
-                );
-                cx.fetches = Some(fetches.clone());
-                let mut gateway = Gateway::new(cx, shared, start.receiver);
-                listen(ring, &config, &mut gateway)?;
-                Ok(gateway)
-            },
-        )?
+        let spec = FleetSpec {
+            busy_poll: config.busy_poll,
+            ..FleetSpec::new("gateway", usize::from(plan.shards), MESH_QUEUE)
+        };
+        fleet::start(spec, move |ring, start| {
+            let shared = Arc::new(Shared {
+                incarnations: incarnations.clone(),
+                shards: start.siblings,
+                control: control.clone(),
+                backlog: backlog.clone(),
+                names: names.clone(),
+            });
+            let (index, access) = (start.index as u16, Some(access.clone()));
+            let mut cx = Context::new(
+                plan.clone(),
+                index,
+                ring.now(),
+                published.clone(),
+                access,
+                fastrand::u64(..),
+            );
+            cx.fetches = Some(fetches.clone());
+            let mut gateway = Gateway::new(cx, shared, start.receiver);
+            listen(ring, &config, &mut gateway)?;
+            Ok(gateway)
+        })?
     };
     let shards = fleet.senders.clone();
     let ends = Arc::new(Mutex::new(control::ends(config)));

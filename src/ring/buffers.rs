@@ -16,8 +16,10 @@ use std::sync::atomic::{AtomicU16, Ordering};
 /// The kernel's limit on buffers of a group.
 const BUFFERS_MAX: u16 = 1 << 15;
 
-/// Buffers in play at first.
-const FIRST_IN_PLAY: u16 = 128;
+/// Bytes in play at first, and buffers at least: what a core's second-level cache holds. Buffers go round, so that each
+/// receive would otherwise be into memory that has long left the cache.
+const FIRST_IN_PLAY_BYTES: u32 = 256 << 10;
+const FIRST_IN_PLAY_MIN: u32 = 4;
 
 /// Received bytes in one of the ring's buffers; goes back to its group when dropped. Derefs to `[u8]` (mutably too).
 ///
@@ -126,7 +128,8 @@ impl Group {
             in_play: Cell::new(0),
             grown: Cell::new(false),
         };
-        group.bring_in(FIRST_IN_PLAY.min(count));
+        let first = (FIRST_IN_PLAY_BYTES / size).max(FIRST_IN_PLAY_MIN);
+        group.bring_in(u16::try_from(first).unwrap_or(count).min(count));
         group.publish();
         Ok(Rc::new(group))
     }

@@ -31,7 +31,7 @@ mod tests;
 pub mod uring;
 
 pub use buffers::RecvBuf;
-pub use sys::hand_over;
+pub use sys::bind_to_core;
 
 use std::io;
 use std::net::SocketAddr;

@@ -9,8 +9,6 @@ use std::io;
 
 /// The first kernel with IORING_SETUP_DEFER_TASKRUN.
 const KERNEL_FLOOR: (u32, u32) = (6, 1);
-/// What the executor's own ring asks for at start, and rings on kernels that charge them to the locked-memory limit.
-const LOCKED_MEMORY_MIN: u64 = 512 * 1024;
 const PROBE_ENTRIES: u32 = 8;
 
 /// What the kernel offers beyond the floor of Linux 6.1.
@@ -55,7 +53,7 @@ pub enum Unsupported {
     Disabled { value: u32 },
     /// EPERM although the kernel setting allows it.
     Forbidden,
-    /// RLIMIT_MEMLOCK in bytes.
+    /// ENOMEM; RLIMIT_MEMLOCK in bytes.
     LockedMemory { limit: u64 },
     /// Something else; the error of io_uring_setup.
     Other(io::Error),
@@ -91,8 +89,10 @@ impl fmt::Display for Unsupported {
             ),
             Unsupported::LockedMemory { limit } => write!(
                 f,
-                "RLIMIT_MEMLOCK is {limit} bytes and at least {LOCKED_MEMORY_MIN} are needed: set `LimitMEMLOCK=8M` in \
-                 the systemd unit, or `memlock` in /etc/security/limits.conf"
+                "the kernel has no memory for the ring; if it counts rings against the limit on locked memory (here {} KiB), \
+                 raise that: `ulimit -l unlimited`, `LimitMEMLOCK=infinity` in the systemd unit, or `memlock` in \
+                 /etc/security/limits.conf",
+                limit / 1024
             ),
             Unsupported::Other(error) => write!(f, "io_uring_setup failed: {error}"),
         }
@@ -116,11 +116,6 @@ pub fn probe() -> Result<Features, Unsupported> {
             .unwrap_or(0),
         locked_memory: sys::locked_memory_limit().map_err(Unsupported::Other)?,
     };
-    if host.locked_memory < LOCKED_MEMORY_MIN {
-        return Err(Unsupported::LockedMemory {
-            limit: host.locked_memory,
-        });
-    }
     let build = |no_sqarray| queue::build(PROBE_ENTRIES, PROBE_ENTRIES * 2, no_sqarray);
     let (mut io, no_sqarray) = match build(true) {
         Ok(io) => (io, true),

@@ -1,13 +1,7 @@
 //! The few system calls that neither the standard library nor socket2 offers, each behind a safe function.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
-
-/// Turns a descriptor into a type that is made of one (for types without `From<OwnedFd>`).
-pub fn hand_over<T: FromRawFd>(fd: OwnedFd) -> T {
-    // SAFETY: the descriptor is open and owned by `fd`, which gives it up here.
-    unsafe { T::from_raw_fd(fd.into_raw_fd()) }
-}
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 /// Owns a descriptor that the kernel put in a completion.
 pub(super) fn own(fd: RawFd) -> OwnedFd {
@@ -71,6 +65,24 @@ pub(super) fn raise_open_files() -> io::Result<u64> {
         }
     }
     Ok(limit.rlim_cur)
+}
+
+/// Binds the calling thread to one core.
+pub fn bind_to_core(core: usize) -> io::Result<()> {
+    if core >= libc::CPU_SETSIZE as usize {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput));
+    }
+    // SAFETY: an all-zero set is a valid one; `core` lies within it; the set is readable for the length of the call.
+    let result = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(core, &mut set);
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set)
+    };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 /// The soft RLIMIT_MEMLOCK in bytes.

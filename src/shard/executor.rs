@@ -1,46 +1,31 @@
-//! The loop of one shard; the only file that names glommio.
-//!
-//! A shard is a thread with a pinned glommio executor, whose queue with the most shares runs one task: the loop below
-//! over our own ring. Other queues (content reads, fan-out) run when it sleeps or takes breath; their tasks are short
-//! and give way by themselves.
+//! The loop of one shard: a thread, bound to a core, over a ring of its own.
 //!
 //! ```text
-//! ┌▶ turn ─── found something ──────────────────┐
-//! │   └─ nothing ─▶ fall asleep: eventfd on, timeout armed, one more turn
-//! │                  ├─ found something ────────┤
-//! │                  └─ nothing ─▶ await 8 bytes of the eventfd ─▶ turn
-//! │                                             ▼
-//! └── take breath, each ms ◀── end_turn ◀── handle each event
+//! ┌▶ turn: submit what was asked for, collect; sleep in the same system call when there is nothing
+//! │     ▼
+//! │  handle each event
+//! │     ▼
+//! └── end_turn
 //! ```
-//! While busy the eventfd is silent. What completes before it is switched on is found by the turn after that; what
-//! completes later writes to it. So no wake-up is lost, and an idle shard costs nothing.
+//! The shard sleeps in its ring and nowhere else: a wake-up is one system call, and what completes while it is awake needs
+//! none. Other threads wake it through the ring's waker, which writes to a descriptor only when the shard sleeps.
+//!
+//! With `busy_poll`, a shard that had something to do looks on for a while before it sleeps: a wake-up less for what
+//! comes soon, paid with CPU.
 
 use crate::ring::uring::{Ring, RingConfig};
 use crate::ring::{self, CLOSE_PATIENCE, Event, Verbs};
-use glommio::io::BufferedFile;
-use glommio::{Latency, LocalExecutor, LocalExecutorBuilder, Placement, Shares};
 use std::any::Any;
 use std::cell::Cell;
 use std::fmt;
-use std::future::{Future, poll_fn};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::rc::Rc;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Shares of the sockets' queue; others get fewer.
-const SOCKET_SHARES: usize = 1_000;
-/// How long the sockets may keep other queues, and the executor's own I/O, waiting.
-const BREATH_EVERY: Duration = Duration::from_millis(1);
-/// No preemption, that is. glommio 0.9 sleeps although a task is ready when its preemption timer fires before it has run
-/// any (`run_task_queues` then says that there was nothing to run). On a loaded host a timer of 1 ms lost a wake-up for
-/// good in a thousand; `a_message_wakes_a_sleeping_shard` shows it. The loop gives way by itself instead.
-const PREEMPTION: Duration = Duration::from_secs(3_600);
-/// Memory of the executor's own three rings, for file reads. The kernel counts it for each of them, and for each shard,
-/// against RLIMIT_MEMLOCK; when it is used up, or could not be had, reads use ordinary memory.
-const FILE_MEMORY: usize = 512 << 10;
+/// Of a shard's thread; mapped as it is used.
+const STACK: usize = 2 << 20;
 
 /// What a shard runs: gateway's or connector's data path, over any ring.
 pub trait Service<R: Verbs> {
@@ -100,6 +85,8 @@ pub struct ShardSpec {
     /// The core to pin it to. Where that core is not ours to use, the shard runs unbound.
     pub core: Option<usize>,
     pub ring: RingConfig,
+    /// How long the shard looks for more to do before it sleeps; zero: not at all.
+    pub busy_poll: Duration,
     /// Told on the shard's thread how it ended, when its service is gone: for a process that watches over many.
     pub on_exit: Option<OnExit>,
 }
@@ -113,6 +100,7 @@ impl ShardSpec {
             name: name.to_owned(),
             core: None,
             ring: RingConfig::default(),
+            busy_poll: Duration::ZERO,
             on_exit: None,
         }
     }
@@ -136,6 +124,7 @@ impl ShardSpec {
         };
         let thread = thread::Builder::new()
             .name(self.name.clone())
+            .stack_size(STACK)
             .spawn(move || run_thread(self, make, started))
             .map_err(|error| failed(StartFailure::Thread(error)))?;
         match starting.recv() {
@@ -225,8 +214,6 @@ pub struct StartError {
 #[derive(Debug)]
 pub enum StartFailure {
     Thread(io::Error),
-    /// The executor's own ring or its memory.
-    Executor(String),
     /// The host cannot run the ring; the text says what to change.
     Ring(io::Error),
     /// What `make` returned: an address that is taken, for example.
@@ -239,7 +226,6 @@ impl fmt::Display for StartError {
         write!(f, "shard {} did not start: ", self.shard)?;
         match &self.cause {
             StartFailure::Thread(error) => write!(f, "no thread: {error}"),
-            StartFailure::Executor(text) => write!(f, "no executor: {text}"),
             StartFailure::Ring(error) => write!(f, "{error}"),
             StartFailure::Service(error) => write!(f, "{error}"),
             StartFailure::Panicked(text) => write!(f, "it panicked: {text}"),
@@ -251,18 +237,18 @@ impl std::error::Error for StartError {}
 
 type Started = mpsc::SyncSender<Result<bool, StartFailure>>;
 
-/// The shard's thread. Whatever happens to the service, or to glommio, ends here and is told; other shards go on.
+/// The shard's thread. Whatever happens to the service ends here and is told; other shards go on.
 fn run_thread<S, F>(mut spec: ShardSpec, make: F, started: Started) -> Result<(), ShardError>
 where
     S: Service<Ring> + 'static,
     F: FnOnce(&mut Ring) -> io::Result<S> + Send + 'static,
 {
-    let serving = Rc::new(Cell::new(false));
+    let serving = Cell::new(false);
     let on_exit = spec.on_exit.take();
     let name = spec.name.clone();
     // Unwind-safe: after a panic nothing is left but `serving`.
     let result = catch_unwind(AssertUnwindSafe(|| {
-        run_executor(spec, make, started, &serving)
+        make_and_serve(spec, make, started, &serving)
     }))
     .unwrap_or_else(|panic| Err(ShardError::Panicked(panic_text(&*panic))));
     if let (Some(on_exit), true) = (on_exit, serving.get()) {
@@ -271,43 +257,31 @@ where
     result
 }
 
-fn run_executor<S, F>(
+fn make_and_serve<S, F>(
     spec: ShardSpec,
     make: F,
     started: Started,
-    serving: &Rc<Cell<bool>>,
+    serving: &Cell<bool>,
 ) -> Result<(), ShardError>
 where
     S: Service<Ring> + 'static,
     F: FnOnce(&mut Ring) -> io::Result<S> + Send + 'static,
 {
-    let (executor, pinned) = match executor(spec.core) {
-        Ok(made) => made,
-        Err(text) => return give_up(started, StartFailure::Executor(text)),
+    // Before the ring is made: its memory is then near the core.
+    let pinned = spec
+        .core
+        .is_some_and(|core| ring::bind_to_core(core).is_ok());
+    let mut ring = match Ring::new(&spec.ring) {
+        Ok(ring) => ring,
+        Err(error) => return give_up(started, StartFailure::Ring(error)),
     };
-    let serving = serving.clone();
-    executor.run(async move {
-        let shares = Shares::Static(SOCKET_SHARES);
-        let queue = glommio::executor().create_task_queue(shares, Latency::NotImportant, "sockets");
-        let shard = caught(async move {
-            let mut ring = match Ring::new(&spec.ring) {
-                Ok(ring) => ring,
-                Err(error) => return give_up(started, StartFailure::Ring(error)),
-            };
-            let mut service = match make(&mut ring) {
-                Ok(service) => service,
-                Err(error) => return give_up(started, StartFailure::Service(error)),
-            };
-            serving.set(true);
-            let _ = started.send(Ok(pinned)); // the starter waits for it
-            let result = serve(&mut ring, &mut service).await;
-            result.map_err(ShardError::Ring)
-        });
-        match glommio::spawn_local_into(shard, queue) {
-            Ok(task) => task.await,
-            Err(error) => Err(ShardError::Ring(io::Error::other(error.to_string()))),
-        }
-    })
+    let mut service = match make(&mut ring) {
+        Ok(service) => service,
+        Err(error) => return give_up(started, StartFailure::Service(error)),
+    };
+    serving.set(true);
+    let _ = started.send(Ok(pinned)); // the starter waits for it
+    serve(&mut ring, &mut service, spec.busy_poll).map_err(ShardError::Ring)
 }
 
 fn give_up(started: Started, cause: StartFailure) -> Result<(), ShardError> {
@@ -315,68 +289,19 @@ fn give_up(started: Started, cause: StartFailure) -> Result<(), ShardError> {
     Ok(())
 }
 
-/// An executor of this thread, and whether it is pinned.
-fn executor(core: Option<usize>) -> Result<(LocalExecutor, bool), String> {
-    let make = |placement| {
-        LocalExecutorBuilder::new(placement)
-            .io_memory(FILE_MEMORY)
-            .preempt_timer(PREEMPTION)
-            .make()
-            .map_err(|error| error.to_string())
-    };
-    if let Some(core) = core
-        && let Ok(executor) = make(Placement::Fixed(core))
-    {
-        return Ok((executor, true));
-    }
-    Ok((make(Placement::Unbound)?, false))
-}
-
 /// The loop of the picture above.
-async fn serve(ring: &mut Ring, service: &mut impl Service<Ring>) -> io::Result<()> {
-    let eventfd: BufferedFile = ring::hand_over(ring.eventfd()?);
-    let mut rested = ring.now();
+fn serve(ring: &mut Ring, service: &mut impl Service<Ring>, busy_poll: Duration) -> io::Result<()> {
+    let mut busy = false;
     while !service.is_finished() {
-        if !ring.turn()? && ring.fall_asleep(service.next_deadline())? {
-            wait_for(&eventfd).await?;
-            ring.awake();
-            ring.turn()?;
-            rested = ring.now();
+        if busy_poll.is_zero() || !busy || !ring.spin(busy_poll)? {
+            busy = ring.turn_or_sleep(service.next_deadline())?;
         }
         while let Some(event) = ring.poll_event() {
             service.handle(ring, event);
         }
         service.end_turn(ring);
-        if ring.now() - rested >= BREATH_EVERY {
-            // A wait that is over at once: other queues run, and the executor looks at its own I/O, which it does only
-            // when no task is ready.
-            ring.knock();
-            wait_for(&eventfd).await?;
-            rested = ring.now();
-        }
     }
-    ring.finish_closing(CLOSE_PATIENCE + Duration::from_secs(1))?;
-    eventfd
-        .close()
-        .await
-        .map_err(|error| io::Error::other(error.to_string()))
-}
-
-async fn wait_for(eventfd: &BufferedFile) -> io::Result<()> {
-    let read = eventfd.read_at(0, 8).await;
-    read.map(drop)
-        .map_err(|error| io::Error::other(error.to_string()))
-}
-
-/// Runs a shard's future and makes an error of its panic.
-async fn caught(shard: impl Future<Output = Result<(), ShardError>>) -> Result<(), ShardError> {
-    let mut shard = Box::pin(shard);
-    poll_fn(|context| {
-        // Unwind-safe: after a panic the future is dropped and never polled again.
-        catch_unwind(AssertUnwindSafe(|| shard.as_mut().poll(context)))
-            .unwrap_or_else(|panic| Err(ShardError::Panicked(panic_text(&*panic))).into())
-    })
-    .await
+    ring.finish_closing(CLOSE_PATIENCE + Duration::from_secs(1))
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> String {

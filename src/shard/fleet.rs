@@ -4,6 +4,7 @@
 use crate::ring::Verbs;
 use crate::ring::uring::{Ring, RingConfig};
 use std::sync::{Arc, mpsc};
+use std::time::Duration;
 use std::{io, thread};
 
 use super::executor::{Service, Shard, ShardError, ShardSpec};
@@ -17,24 +18,50 @@ pub struct Start<M> {
     pub siblings: Vec<Sender<M>>,
 }
 
+/// How they are to be run.
+pub struct FleetSpec {
+    /// A shard's thread is called by it and the shard's number.
+    pub name: &'static str,
+    pub shards: usize,
+    /// Messages that each mailbox holds.
+    pub queue: usize,
+    /// See [`ShardSpec::busy_poll`].
+    pub busy_poll: Duration,
+}
+
+impl FleetSpec {
+    pub fn new(name: &'static str, shards: usize, queue: usize) -> FleetSpec {
+        FleetSpec {
+            name,
+            shards,
+            queue,
+            busy_poll: Duration::ZERO,
+        }
+    }
+}
+
 /// The running shards.
 pub struct Fleet<M> {
     pub senders: Vec<Sender<M>>,
     shards: Vec<Shard>,
 }
 
-/// Starts `shards` threads; `make` builds each one's service on its own thread, listeners included. A shard that breaks
+/// Starts the threads; `make` builds each one's service on its own thread, listeners included. A shard that breaks
 /// later ends the process: what the others believe of it would not be true any more.
 pub fn start<M, S>(
-    name: &str,
-    shards: usize,
-    queue: usize,
+    spec: FleetSpec,
     make: impl Fn(&mut Ring, Start<M>) -> Result<S, String> + Send + Sync + 'static,
 ) -> Result<Fleet<M>, String>
 where
     M: Send + 'static,
     S: Service<Ring> + 'static,
 {
+    let FleetSpec {
+        name,
+        shards,
+        queue,
+        busy_poll,
+    } = spec;
     let make = Arc::new(make);
     let mut addresses = Vec::new();
     let mut everybody = Vec::new();
@@ -61,6 +88,7 @@ where
         let spec = ShardSpec {
             core: Some(index),
             ring: RingConfig::of_many(shards),
+            busy_poll,
             on_exit: Some(Box::new(watch)),
             ..ShardSpec::new(&format!("{name}-{index}"))
         };

@@ -1,11 +1,10 @@
-//! One core's world: the pinned executor, the budgeted loop, the mesh between shards.
+//! One core's world: the pinned thread, its loop, the mesh between shards.
 //!
 //! What a shard runs is a [`Service`](executor::Service), written over any ring: [`executor`] drives it on io_uring,
 //! [`simulation`] several of them on one thread, in virtual time. Shards share nothing; what must go from one to another
 //! goes by value through [`mesh`].
 
-pub mod bare; // runs a `Service` on a plain thread over a ring, without an executor
-pub mod executor; // runs a `Service` on a pinned glommio executor with its ring and the sleep protocol
+pub mod executor; // runs a `Service` on a thread of its own, which sleeps in its ring
 pub mod fleet; // the shards of one process, each with its mailbox
 pub mod mesh;
 pub mod paged; // bounded crossbeam queues plus the ring's wake-up

@@ -9,14 +9,13 @@ use crate::client::process::{Process, Usage, kernel_kib};
 use crate::control::pki::Identities;
 use crate::ring::Verbs;
 use crate::ring::uring::{Ring, RingConfig};
-use crate::shard::bare;
+use crate::shard::executor::{Shard, ShardSpec};
 use crate::wire::tls;
 use std::io::IsTerminal;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How often the runner looks at its shards.
@@ -86,7 +85,7 @@ pub struct Run {
     pub job: Arc<Job>,
     count: u32,
     boards: Vec<Arc<Board>>,
-    threads: Vec<JoinHandle<Result<(), String>>>,
+    threads: Vec<Shard>,
     /// Ours first.
     processes: Vec<(String, u32)>,
     /// What had been used at the beginning and at the end of each phase.
@@ -138,8 +137,12 @@ impl Run {
                 ..RingConfig::default()
             };
             let make = move |ring: &mut Ring| Ok(Clients::new(job, from..to, board, ring.now()));
+            let spec = ShardSpec {
+                ring: config,
+                ..ShardSpec::new(&format!("load-{index}"))
+            };
             run.threads
-                .push(bare::run(&format!("load-{index}"), config, make)?);
+                .push(spec.run(make).map_err(|error| error.to_string())?);
         }
         Ok(run)
     }
@@ -210,15 +213,12 @@ impl Run {
     pub fn finish(mut self) -> Result<Report, String> {
         self.job.stop.store(true, Ordering::Relaxed);
         // A thread that has ended shows nothing more: why it ended is said below.
-        while !self.have_shown() && !self.threads.iter().any(JoinHandle::is_finished) {
+        while !self.have_shown() && !self.threads.iter().any(Shard::is_finished) {
             std::thread::sleep(Duration::from_millis(5));
         }
         self.job.leave.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
-            match thread.join() {
-                Ok(result) => result?,
-                Err(_) => return Err("a shard panicked".to_owned()),
-            }
+            thread.join().map_err(|error| error.to_string())?;
         }
         let mut times = Times::new();
         for board in &self.boards {
@@ -242,13 +242,12 @@ impl Run {
 
     /// A shard that ended before its time ends the run.
     pub fn check(&mut self) -> Result<(), String> {
-        let Some(at) = self.threads.iter().position(JoinHandle::is_finished) else {
+        let Some(at) = self.threads.iter().position(Shard::is_finished) else {
             return Ok(());
         };
         match self.threads.swap_remove(at).join() {
-            Ok(Err(error)) => Err(format!("a shard ended: {error}")),
-            Ok(Ok(())) => Err("a shard ended early".to_owned()),
-            Err(_) => Err("a shard panicked".to_owned()),
+            Err(error) => Err(format!("a shard ended: {error}")),
+            Ok(()) => Err("a shard ended early".to_owned()),
         }
     }
 

@@ -5,9 +5,12 @@ use super::reader::{self, At, Section};
 use super::source::Source;
 use crate::control::settings::check_name;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 /// A process runs no more; more cores get more instances.
 pub const MAX_SHARDS: u64 = 256;
+/// More than that is a core given away.
+const BUSY_POLL_MAX_US: u64 = 1_000;
 
 /// `[log] access = off | errors | sample:N | all`.
 pub fn read_log(top: &Section<'_>, default: AccessLog) -> AccessLog {
@@ -42,6 +45,12 @@ pub fn shards(section: &Section<'_>) -> usize {
         None => reader::integer(value, &(1..=MAX_SHARDS)).map(|n| Some(n as usize)),
     });
     read.and_then(|at| at.value).unwrap_or_else(auto)
+}
+
+/// `busy_poll_us = 50`: how long a shard looks for more to do before it sleeps.
+pub fn busy_poll(section: &Section<'_>) -> Duration {
+    let micros = section.integer("busy_poll_us", 0..=BUSY_POLL_MAX_US);
+    micros.map_or(Duration::ZERO, |at| Duration::from_micros(at.value))
 }
 
 /// `admin = "127.0.0.1:9441"`; empty: none.

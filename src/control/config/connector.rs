@@ -1,6 +1,6 @@
 //! connector.toml.
 
-use super::common::{admin, checked_name, name, read_log, shards};
+use super::common::{admin, busy_poll, checked_name, name, read_log, shards};
 use super::files::{self, Purpose};
 use super::reader::{At, Section};
 use super::{
@@ -38,6 +38,7 @@ pub fn read(top: &Section<'_>) -> Option<ConnectorConfig> {
         "site",
     );
     let shards = shards(&connector);
+    let busy_poll = busy_poll(&connector);
     let admin = admin(&connector, ADMIN).map(|at| at.value);
     let tls = read_tls(&connector, &id, id_line);
     let pool = read_pool(&connector.section("pool"));
@@ -80,6 +81,7 @@ pub fn read(top: &Section<'_>) -> Option<ConnectorConfig> {
         id,
         site,
         shards,
+        busy_poll,
         admin,
         tls,
         gateway_ca,

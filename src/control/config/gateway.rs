@@ -1,6 +1,6 @@
 //! gateway.toml.
 
-use super::common::{address, admin, name, read_log, shards};
+use super::common::{address, admin, busy_poll, name, read_log, shards};
 use super::files::{self, Purpose};
 use super::reader::{At, Section, Wrong};
 use super::sites::{self, check_host, covers};
@@ -31,6 +31,7 @@ pub fn read(top: &Section<'_>) -> Option<GatewayConfig> {
         .integer("instance", 0..=15)
         .map_or(0, |at| at.value as u16);
     let shards = shards(&gateway);
+    let busy_poll = busy_poll(&gateway);
 
     let listen = top.section("listen");
     let listen_clients = addresses(&listen, "clients", &["0.0.0.0:443", "[::]:443"]);
@@ -63,6 +64,7 @@ pub fn read(top: &Section<'_>) -> Option<GatewayConfig> {
         name,
         instance,
         shards,
+        busy_poll,
         listen_clients: values(listen_clients),
         listen_relay: values(listen_relay),
         proxy_protocol_from,

@@ -47,6 +47,8 @@ pub struct GatewayConfig {
     pub name: String,
     pub instance: u16,
     pub shards: usize,
+    /// How long a shard looks for more to do before it sleeps.
+    pub busy_poll: Duration,
     pub listen_clients: Vec<SocketAddr>,
     pub listen_relay: Vec<SocketAddr>,
     /// Balancers: client connections from here begin with a PROXY protocol v2 header. Canonical, IPv4 never as IPv6.
@@ -119,6 +121,8 @@ pub struct ConnectorConfig {
     pub id: String,
     pub site: String,
     pub shards: usize,
+    /// How long a shard looks for more to do before it sleeps.
+    pub busy_poll: Duration,
     pub admin: Option<SocketAddr>,
     pub tls: TlsFiles,
     pub gateway_ca: PathBuf,

@@ -41,8 +41,12 @@ impl World for Real {
     fn turn(&mut self) {
         if !self.0[0].turn().unwrap() && !self.0[1].turn().unwrap() {
             // neither has anything: wait a little for both, in turn
-            self.0[0].turn_and_wait(Duration::from_micros(200)).unwrap();
-            self.0[1].turn_and_wait(Duration::from_micros(200)).unwrap();
+            self.0[0]
+                .turn_or_sleep(Some(Instant::now() + Duration::from_micros(200)))
+                .unwrap();
+            self.0[1]
+                .turn_or_sleep(Some(Instant::now() + Duration::from_micros(200)))
+                .unwrap();
         } else {
             self.0[1].turn().unwrap();
         }

@@ -204,7 +204,8 @@ fn a_turn_gives_a_bounded_number_of_events() {
     let streams: Vec<TcpStream> = (0..20).map(|_| TcpStream::connect(addr).unwrap()).collect();
     let mut accepted = 0;
     while accepted < streams.len() {
-        ring.turn_and_wait(Duration::from_secs(1)).unwrap();
+        ring.turn_or_sleep(Some(Instant::now() + Duration::from_secs(1)))
+            .unwrap();
         let events = std::iter::from_fn(|| ring.poll_event()).count();
         assert!(events <= 5, "{events} events in a turn");
         accepted += events;
@@ -293,7 +294,8 @@ fn a_listener_goes_to_the_next_process_with_its_backlog() {
         .try_clone_to_owned()
         .unwrap();
     old.stop_listening(listener);
-    old.turn_and_wait(Duration::from_millis(10)).unwrap();
+    old.turn_or_sleep(Some(Instant::now() + Duration::from_millis(10)))
+        .unwrap();
     assert!(old.poll_event().is_none());
     assert!(old.listener(listener).is_none());
     let mut waiting = TcpStream::connect(addr).unwrap(); // neither accepts at the moment
@@ -302,7 +304,8 @@ fn a_listener_goes_to_the_next_process_with_its_backlog() {
     let (_, same) = new.adopt_listener(inherited, true).unwrap();
     assert_eq!(same, addr);
     let socket = loop {
-        new.turn_and_wait(Duration::from_secs(10)).unwrap();
+        new.turn_or_sleep(Some(Instant::now() + Duration::from_secs(10)))
+            .unwrap();
         match new.poll_event() {
             Some(Event::Accepted { socket, peer, .. }) => {
                 assert_eq!(peer, waiting.local_addr().unwrap());

@@ -275,6 +275,7 @@ mod tests {
     use super::*;
     use crate::ring::Verbs;
     use crate::ring::uring::RingConfig;
+    use std::time::Instant;
 
     #[test]
     fn an_accept_that_failed_is_made_again_later_and_does_not_spin() {
@@ -304,7 +305,8 @@ mod tests {
         ring.queue.cancel(target, answer);
         ring.listeners[0].stopped = true; // so that the cancellation itself makes none
         while ring.listeners[0].under_way > 0 {
-            ring.turn_and_wait(Duration::from_secs(1)).unwrap();
+            ring.turn_or_sleep(Some(Instant::now() + Duration::from_secs(1)))
+                .unwrap();
             assert!(ring.poll_event().is_none());
             if ring.listeners[0].fd.is_none() {
                 break;
@@ -319,7 +321,8 @@ mod tests {
         assert_eq!(ring.counters().accepts_put_off, 1);
         let client = std::net::TcpStream::connect(addr).unwrap();
         let peer = loop {
-            ring.turn_and_wait(Duration::from_secs(10)).unwrap();
+            ring.turn_or_sleep(Some(Instant::now() + Duration::from_secs(10)))
+                .unwrap();
             match ring.poll_event() {
                 Some(Event::Accepted { peer, .. }) => break peer,
                 Some(other) => panic!("{other:?}"),

@@ -1,7 +1,7 @@
 //! The io_uring driver: [`Ring`].
 //!
-//! A turn is: publish returned buffers, arm what waited for them, enter the kernel once (submit, run deferred work),
-//! then give at most `events_per_turn` completions, in their order, as events. What the owner asks for meanwhile is
+//! A turn is: publish returned buffers, arm what waited for them, enter the kernel once (submit, run deferred work, sleep
+//! if nothing is there), then give at most `events_per_turn` completions, in their order, as events. What the owner asks for meanwhile is
 //! submitted by the next turn.
 //!
 //! ```text
@@ -26,13 +26,11 @@ use super::buffers::Group;
 use super::probe::{self, Features};
 use super::sys;
 use super::{CLOSE_PATIENCE, Event, SocketId, Verbs};
-use io_uring::types::Timespec;
 use io_uring::{cqueue, opcode, types};
 use queue::Queue;
 use slot::{File, Life, Op, Ops, Slot, Tag};
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 pub use waker::Waker;
@@ -41,6 +39,8 @@ pub use waker::Waker;
 const PLAIN_DESCRIPTORS_MIN: u64 = 256;
 /// The kernel's limit on a table of direct descriptors.
 const DIRECT_DESCRIPTORS_MAX: u64 = 1 << 20;
+/// Looks at shared memory for each look at the clock while spinning: about a microsecond.
+const LOOKS_A_CLOCK: u32 = 32;
 /// How long dropping a ring waits for the kernel to let go of its memory.
 const DROP_PATIENCE: Duration = Duration::from_secs(1);
 /// Keep-alive probes of accepted and connected sockets: first after this silence, then in this rhythm. They find dead
@@ -139,6 +139,8 @@ pub struct Ring {
     groups: [Rc<Group>; 2],
     /// Sockets whose receive found no buffer, by group.
     dry: [VecDeque<SocketId>; 2],
+    /// Slots whose receive has ended in this turn.
+    to_arm: Vec<u32>,
     slots: Vec<Slot>,
     free: Vec<u32>,
     listeners: Vec<accept::Listener>,
@@ -164,10 +166,8 @@ pub struct Ring {
     close_patience: Duration,
     waker: Waker,
     wake_count: Box<[u8; 8]>,
-    /// A read of the waker's eventfd is under way; only `turn_and_wait` needs one.
+    /// A read of the waker's eventfd is under way.
     wake_armed: bool,
-    /// When the timeout under way completes.
-    timer_at: Option<Instant>,
     features: Features,
     counters: Counters,
 }
@@ -200,11 +200,11 @@ impl Ring {
             Some(waker) => waker.clone(),
             None => Waker::new()?,
         };
-        io.submitter().register_eventfd(waker.fd())?;
-        let mut ring = Ring {
+        Ok(Ring {
             queue: Queue::new(io),
             groups,
             dry: Default::default(),
+            to_arm: Vec::new(),
             slots: Vec::new(),
             free: Vec::new(),
             listeners: Vec::new(),
@@ -224,12 +224,9 @@ impl Ring {
             waker,
             wake_count: Box::new([0; 8]),
             wake_armed: false,
-            timer_at: None,
             features,
             counters: Counters::default(),
-        };
-        ring.queue.disable_eventfd();
-        Ok(ring)
+        })
     }
 
     pub fn features(&self) -> &Features {
@@ -262,61 +259,47 @@ impl Ring {
         Ok(self.begin_turn())
     }
 
-    /// As `turn`, but waits for something to happen, at most for `timeout`. For loops without an executor.
-    pub fn turn_and_wait(&mut self, timeout: Duration) -> io::Result<bool> {
+    /// As `turn`, but sleeps in the kernel until something happens, at most until `deadline`: one system call that
+    /// submits, waits and collects. What is there already is given at once.
+    pub fn turn_or_sleep(&mut self, deadline: Option<Instant>) -> io::Result<bool> {
         self.prepare();
         self.arm_wake();
-        let due = self
-            .next_deadline()
-            .map(|at| at.saturating_duration_since(Instant::now()));
-        let timeout = due.map_or(timeout, |due| due.min(timeout));
+        let deadline = [deadline, self.next_deadline()].into_iter().flatten().min();
+        let timeout = deadline.map(|at| at.saturating_duration_since(Instant::now()));
         self.waker.set_asleep(true);
-        let found =
-            self.waker.is_pending() || self.queue.completions() > 0 || !self.ready.is_empty();
-        let entered = self.queue.enter(if found { 0 } else { 1 }, Some(timeout));
+        let found = self.waker.is_pending()
+            || self.queue.completions() > 0
+            || !self.ready.is_empty()
+            || timeout == Some(Duration::ZERO);
+        let entered = if found {
+            self.queue.enter(0, None)
+        } else {
+            self.queue.enter(1, timeout)
+        };
         self.waker.set_asleep(false);
         entered?;
         Ok(self.begin_turn())
     }
 
-    /// The eventfd that completions and wakers write to while the ring sleeps; a second descriptor of it, for the
-    /// executor.
-    pub fn eventfd(&self) -> io::Result<OwnedFd> {
-        self.waker.second_fd()
-    }
-
-    /// Writes to that eventfd, so that the next read of it is over at once.
-    pub fn knock(&self) {
-        self.waker.signal();
-    }
-
-    /// Called when a turn found nothing: lets completions and wakers write to the eventfd, arms a timeout for `deadline`
-    /// (or an earlier one of the ring's own), and runs one more turn. True when that found nothing either: the caller
-    /// now waits for 8 bytes from the eventfd, and calls `awake`. False: go on with `poll_event`.
-    pub fn fall_asleep(&mut self, deadline: Option<Instant>) -> io::Result<bool> {
-        let deadline = [deadline, self.next_deadline()].into_iter().flatten().min();
-        let now = Instant::now();
-        if deadline.is_some_and(|at| at <= now) {
-            self.turn()?;
-            return Ok(false);
+    /// Looks for something to happen, for `patience` at most, without sleeping and without a system call of its own:
+    /// the kernel says in shared memory that it has something. What was asked for is submitted first.
+    pub fn spin(&mut self, patience: Duration) -> io::Result<bool> {
+        if self.turn()? {
+            return Ok(true);
         }
-        self.set_wake_at(deadline, now);
-        self.prepare();
-        self.waker.set_asleep(true);
-        self.queue.enable_eventfd();
-        let entered = self.queue.enter(0, None);
-        // A turn may leave something to submit (accepts made again), with which we do not sleep.
-        let asleep = entered.is_ok() && !self.begin_turn() && self.queue.is_quiet();
-        if !asleep {
-            self.awake();
+        let began = self.now;
+        loop {
+            // The clock is dearer than a look.
+            for _ in 0..LOOKS_A_CLOCK {
+                if self.waker.is_pending() || !self.queue.is_quiet() {
+                    return self.turn();
+                }
+                std::hint::spin_loop();
+            }
+            if began.elapsed() >= patience {
+                return Ok(false);
+            }
         }
-        entered.map(|()| asleep)
-    }
-
-    /// Called when the eventfd was read.
-    pub fn awake(&mut self) {
-        self.waker.set_asleep(false);
-        self.queue.disable_eventfd();
     }
 
     /// Waits until every socket that was closed is gone, at most for `patience`. For the end of a shard: dropping the ring
@@ -328,7 +311,7 @@ impl Ring {
             if left.is_zero() {
                 break;
             }
-            self.turn_and_wait(left)?;
+            self.turn_or_sleep(Some(deadline))?;
             while self.poll_event().is_some() {}
         }
         Ok(())
@@ -342,6 +325,7 @@ impl Ring {
 
     /// What is done before the kernel is entered.
     fn prepare(&mut self) {
+        self.arm_ended();
         for group in [SMALL, LARGE] {
             self.groups[group].publish();
             self.arm_dry(group);
@@ -359,28 +343,6 @@ impl Ring {
         }
         self.budget = self.queue.completions().min(self.events_per_turn);
         self.budget > 0 || !self.ready.is_empty()
-    }
-
-    /// Arms a timeout that completes at `at`; at most one is armed, and one that is too early stays, since it costs one
-    /// turn and nothing else.
-    fn set_wake_at(&mut self, at: Option<Instant>, now: Instant) {
-        let Some(at) = at else { return };
-        if self.timer_at.is_some_and(|armed| armed <= at) {
-            return;
-        }
-        let time = Box::new(Timespec::from(at.saturating_duration_since(now)));
-        let entry = match self.timer_at {
-            None => opcode::Timeout::new(&*time)
-                .build()
-                .user_data(Tag::ring(Op::Timer)),
-            Some(_) => opcode::TimeoutUpdate::new(Tag::ring(Op::Timer), &*time)
-                .build()
-                .user_data(Tag::ring(Op::TimerUpdate)),
-        };
-        // SAFETY: the kernel copies the time when the entry is submitted, and `keep` has it until then.
-        unsafe { self.queue.push(entry) };
-        self.queue.keep(time);
-        self.timer_at = Some(at);
     }
 
     fn arm_wake(&mut self) {
@@ -405,8 +367,7 @@ impl Ring {
         };
         match tag.op {
             Op::Wake => return self.wake_armed = false, // `begin_turn` has seen what for
-            Op::Timer => return self.timer_at = None,
-            Op::TimerUpdate | Op::CancelAll | Op::CancelOther | Op::CancelAccept => return,
+            Op::CancelAll | Op::CancelOther | Op::CancelAccept => return,
             Op::Accept => return self.accept_done(tag.index, tag.generation, result),
             _ => {}
         }

@@ -7,7 +7,6 @@ use std::any::Any;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
 /// Builds a ring with the flags that all of ours have. The kernel makes its descriptor close-on-exec.
@@ -209,17 +208,6 @@ impl Queue {
             self.in_flight -= 1;
         }
         Some(completion)
-    }
-
-    /// Lets completions write to the registered eventfd from here on.
-    pub(super) fn enable_eventfd(&mut self) {
-        self.io.completion().enable_eventfd();
-        // What completes before the kernel sees this is found by the `enter` that follows.
-        fence(Ordering::SeqCst);
-    }
-
-    pub(super) fn disable_eventfd(&mut self) {
-        self.io.completion().disable_eventfd();
     }
 
     /// Hands the queue over without waiting or running deferred work, to make room.

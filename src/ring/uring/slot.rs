@@ -36,15 +36,13 @@ pub(super) enum Op {
     CancelAccept = 14,
     // of the ring
     Wake = 15,
-    Timer = 16,
-    TimerUpdate = 17,
-    CancelAll = 18,
+    CancelAll = 16,
 }
 
 impl Op {
     fn from_code(code: u8) -> Option<Op> {
         use Op::*;
-        const ALL: [Op; 19] = [
+        const ALL: [Op; 17] = [
             Receive,
             HangUpPoll,
             Send,
@@ -61,8 +59,6 @@ impl Op {
             Accept,
             CancelAccept,
             Wake,
-            Timer,
-            TimerUpdate,
             CancelAll,
         ];
         ALL.get(code as usize).copied()
@@ -265,7 +261,7 @@ mod tests {
 
     #[test]
     fn tags_keep_all_three_parts() {
-        for code in 0..19 {
+        for code in 0..17 {
             let op = Op::from_code(code).unwrap();
             assert_eq!(op as u8, code);
             for (generation, index) in [(0, 0), (u32::MAX, Tag::INDEX_MAX), (1, 2), (1 << 31, 1)] {

@@ -164,7 +164,15 @@ impl Ring {
             }
         }
         if last {
-            self.arm_receive(index);
+            // The owner may want otherwise when it has seen this: what it does not want any more need not be cancelled.
+            self.to_arm.push(index as u32);
+        }
+    }
+
+    /// Arms receives that ended in the last turn, of sockets that are still to be received from.
+    pub(super) fn arm_ended(&mut self) {
+        while let Some(index) = self.to_arm.pop() {
+            self.arm_receive(index as usize);
         }
     }
 

@@ -34,14 +34,6 @@ impl Waker {
         self.0.eventfd.as_raw_fd()
     }
 
-    pub(super) fn second_fd(&self) -> io::Result<OwnedFd> {
-        self.0.eventfd.try_clone()
-    }
-
-    pub(super) fn signal(&self) {
-        sys::signal(&self.0.eventfd);
-    }
-
     /// Takes a wake-up. Whoever takes it sees all that was queued before it.
     pub(super) fn take(&self) -> bool {
         self.0.pending.load(Ordering::SeqCst) && self.0.pending.swap(false, Ordering::AcqRel)
@@ -63,7 +55,7 @@ impl Wake for Waker {
         // Both sides write theirs and then read the other's, in one total order (SeqCst): the ring sees `pending`, or
         // this sees `asleep`.
         if !self.0.pending.swap(true, Ordering::SeqCst) && self.0.asleep.load(Ordering::SeqCst) {
-            self.signal();
+            sys::signal(&self.0.eventfd);
         }
     }
 }

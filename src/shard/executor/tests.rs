@@ -73,6 +73,10 @@ struct Running {
 
 impl Running {
     fn start(name: &str, deadline: Option<Duration>) -> Running {
+        Running::start_polling(name, deadline, Duration::ZERO)
+    }
+
+    fn start_polling(name: &str, deadline: Option<Duration>, busy_poll: Duration) -> Running {
         let waker = Waker::new().unwrap();
         let (mesh, receiver) = mesh::channel(16, waker.clone());
         let (numbers, numbers_out) = mpsc::channel();
@@ -81,7 +85,13 @@ impl Running {
             waker: Some(waker),
             ..RingConfig::default()
         };
-        let shard = run_shard(Some(0), name, ring, move |ring| {
+        let spec = ShardSpec {
+            core: Some(0),
+            ring,
+            busy_poll,
+            ..ShardSpec::new(name)
+        };
+        let shard = spec.run(move |ring| {
             let (_, addr) = ring.listen("127.0.0.1:0".parse().unwrap(), &listen_options())?;
             addr_in.send(addr).unwrap();
             Ok(Echo {
@@ -173,6 +183,20 @@ fn an_idle_shard_uses_no_cpu() {
         "{used:?} of CPU in {OBSERVATION:?} of idleness"
     );
     running.echoes(); // and it still wakes up
+    running.stop();
+}
+
+#[test]
+fn a_polling_shard_sleeps_when_nothing_comes() {
+    let running = Running::start_polling("polling", None, Duration::from_millis(1));
+    running.echoes();
+    assert!(running.mesh.send(Message::Number(7)).is_ok());
+    assert_eq!(running.numbers.recv_timeout(OBSERVATION), Ok(7));
+    let before = cpu_of("polling");
+    assert!(running.numbers.recv_timeout(OBSERVATION).is_err()); // the observation is this wait
+    let used = cpu_of("polling") - before;
+    assert!(used < IDLE_CPU_MAX, "{used:?} of CPU in {OBSERVATION:?}");
+    running.echoes();
     running.stop();
 }
 
