@@ -24,7 +24,7 @@ use super::auth::{Chain, Challenge, JudgedToken};
 use super::channel::own::Own;
 use super::fault::Fault;
 use super::hold::HeldRequest;
-use super::plan::Timeouts;
+use super::plan::{KEYS_IDLE, Timeouts};
 
 /// Where a connection stands; see the table on this file's front page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -246,6 +246,9 @@ impl Client {
                 Some(_) => None,
                 None => match state.head_since {
                     Some(since) => Some(since + timeouts.head),
+                    None if self.tls.has_keys() => {
+                        Some(state.progress + timeouts.idle.min(KEYS_IDLE))
+                    }
                     None => Some(state.progress + timeouts.idle),
                 },
             },

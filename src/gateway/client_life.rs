@@ -273,6 +273,10 @@ impl Gateway {
                     cx.stats.ended_head_timeout += 1;
                     (Fault::RequestTimeout, "the request's head came too slowly")
                 }
+                None if cx.now < state.progress + cx.plan.timeouts.idle => {
+                    client.tls.drop_keys();
+                    return self.arm_client(ring, key);
+                }
                 None => {
                     cx.stats.ended_idle += 1;
                     state.phase = Phase::Closing;

@@ -270,12 +270,17 @@ impl Connection {
         }
     }
 
-    /// Drops the expanded keys, about 1.3 KB; they are rebuilt when a record is due. For a connection that will be idle
+    /// Drops the expanded keys, about 1.2 KB; they are rebuilt when a record is due. For a connection that will be idle
     /// for a while; [`park`](Self::park) keeps less still.
     pub fn drop_keys(&mut self) {
         if let Phase::Traffic(traffic) = &mut self.phase {
             traffic.drop_keys();
         }
+    }
+
+    /// There is something that [`drop_keys`](Self::drop_keys) would drop.
+    pub fn has_keys(&self) -> bool {
+        matches!(&self.phase, Phase::Traffic(traffic) if traffic.has_keys())
     }
 
     /// What of an established connection must be kept while it is idle. Gives the connection back if it is a client's that

@@ -304,6 +304,10 @@ impl Traffic {
         self.opener.park();
     }
 
+    pub fn has_keys(&self) -> bool {
+        !self.sealer.is_parked() || !self.opener.is_parked()
+    }
+
     /// Bytes to send: `control` (left over from the handshake), KeyUpdate, the data of `out`, close_notify; or, once
     /// failed, the alert alone.
     pub fn transmit(&mut self, control: &mut Vec<u8>, out: Outgoing) -> Result<Vec<u8>, TlsError> {
