@@ -116,37 +116,74 @@ impl ShardSpec {
         S: Service<Ring> + 'static,
         F: FnOnce(&mut Ring) -> io::Result<S> + Send + 'static,
     {
+        self.spawn(make)?.started()
+    }
+
+    /// As `run`, without waiting: for shards whose making waits for each other, or for the caller.
+    ///
+    /// # Errors
+    /// No thread could be had.
+    pub fn spawn<S, F>(self, make: F) -> Result<Starting, StartError>
+    where
+        S: Service<Ring> + 'static,
+        F: FnOnce(&mut Ring) -> io::Result<S> + Send + 'static,
+    {
         let (started, starting) = mpsc::sync_channel(1);
         let name = self.name.clone();
-        let failed = |cause| StartError {
-            shard: name.clone(),
-            cause,
-        };
         let thread = thread::Builder::new()
             .name(self.name.clone())
             .stack_size(STACK)
             .spawn(move || run_thread(self, make, started))
-            .map_err(|error| failed(StartFailure::Thread(error)))?;
-        match starting.recv() {
-            Ok(Ok(pinned)) => Ok(Shard {
-                name: name.clone(),
-                pinned,
-                thread,
-            }),
+            .map_err(|error| StartError {
+                shard: name.clone(),
+                cause: StartFailure::Thread(error),
+            })?;
+        Ok(Starting {
+            name,
+            starting,
+            thread,
+        })
+    }
+}
+
+/// A shard whose service may not exist yet. Dropping it lets the shard go on.
+pub struct Starting {
+    name: String,
+    starting: mpsc::Receiver<Result<bool, StartFailure>>,
+    thread: thread::JoinHandle<Result<(), ShardError>>,
+}
+
+impl Starting {
+    /// Waits until the service exists.
+    ///
+    /// # Errors
+    /// What kept the shard from starting. Its thread has ended then.
+    pub fn started(self) -> Result<Shard, StartError> {
+        let Starting {
+            name,
+            starting,
+            thread,
+        } = self;
+        let cause = match starting.recv() {
+            Ok(Ok(pinned)) => {
+                return Ok(Shard {
+                    name,
+                    pinned,
+                    thread,
+                });
+            }
             Ok(Err(cause)) => {
                 let _ = thread.join();
-                Err(failed(cause))
+                cause
             }
             // It ended without a word: it panicked.
-            Err(mpsc::RecvError) => {
-                let text = match thread.join() {
-                    Ok(Err(error)) => error.to_string(),
-                    Ok(Ok(())) => "ended before it started".to_owned(),
-                    Err(panic) => panic_text(&*panic),
-                };
-                Err(failed(StartFailure::Panicked(text)))
-            }
-        }
+            Err(mpsc::RecvError) => StartFailure::Panicked(match thread.join() {
+                Ok(Err(error)) => error.to_string(),
+                Ok(Ok(())) => "ended before it started".to_owned(),
+                Err(panic) => panic_text(&*panic),
+            }),
+        };
+        Err(StartError { shard: name, cause })
     }
 }
 

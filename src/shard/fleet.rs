@@ -3,9 +3,9 @@
 
 use crate::ring::Verbs;
 use crate::ring::uring::{Ring, RingConfig};
+use std::io;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
-use std::{io, thread};
 
 use super::executor::{Service, Shard, ShardError, ShardSpec};
 use super::mesh::{self, Receiver, Sender};
@@ -65,7 +65,7 @@ where
     let make = Arc::new(make);
     let mut addresses = Vec::new();
     let mut everybody = Vec::new();
-    let mut starters = Vec::new();
+    let mut starting = Vec::new();
     for index in 0..shards {
         let (address_out, address) = mpsc::sync_channel(1);
         let (siblings_out, siblings) = mpsc::sync_channel::<Vec<Sender<M>>>(1);
@@ -92,11 +92,8 @@ where
             on_exit: Some(Box::new(watch)),
             ..ShardSpec::new(&format!("{name}-{index}"))
         };
-        // Each start waits for its shard, and the shards wait for each other: so they start side by side.
-        let starter = thread::Builder::new()
-            .name("starter".into())
-            .spawn(move || spec.run(build));
-        starters.push(starter.map_err(|error| format!("no thread: {error}"))?);
+        // The shards wait for each other.
+        starting.push(spec.spawn(build).map_err(|error| error.to_string())?);
         addresses.push(address);
         everybody.push(siblings_out);
     }
@@ -112,11 +109,10 @@ where
     drop(everybody);
     let mut running = Vec::new();
     let mut wrong = Vec::new();
-    for starter in starters {
-        match starter.join() {
-            Ok(Ok(shard)) => running.push(shard),
-            Ok(Err(error)) => wrong.push(error.to_string()),
-            Err(_) => wrong.push("a starter panicked".into()),
+    for shard in starting {
+        match shard.started() {
+            Ok(shard) => running.push(shard),
+            Err(error) => wrong.push(error.to_string()),
         }
     }
     // Of several, the one that is not merely another's consequence.
