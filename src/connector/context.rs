@@ -2,6 +2,7 @@
 
 use crate::observe::metrics::ShardStats;
 use crate::ring::SocketId;
+use crate::shard::local::Local;
 use crate::wire::record::{Layout, Outgoing};
 use crate::wire::relay::{CHANNELS, Notification};
 use crate::wire::timer::Wheel;
@@ -46,7 +47,7 @@ struct Waiter {
 
 /// The shard's world; see the fields.
 pub struct Context {
-    pub plan: Arc<Plan>,
+    pub plan: Local<Plan>,
     pub shard: u16,
     /// The clock, read once a turn.
     pub now: Instant,
@@ -109,7 +110,7 @@ impl Context {
             owners: Vec::new(),
             next_stamp: 1,
             buffers: Vec::new(),
-            plan,
+            plan: plan.into(),
         }
     }
 
@@ -128,7 +129,7 @@ impl Context {
             .resize_with(plan.endpoints.len(), Health::default);
         self.next_endpoint.resize(plan.routes.len(), 0);
         self.settings_accepted.resize(plan.gateways.len(), false);
-        self.plan = plan;
+        self.plan = plan.into();
     }
 
     /// Somebody waits for the verdicts of these instances on the settings in force now.

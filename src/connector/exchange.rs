@@ -5,6 +5,7 @@ use crate::wire::http1::{self, ClientEvent, Framing};
 use crate::wire::relay::{Body, OpenHead, ResetCode, StreamId};
 use crate::wire::{Field, Put};
 use slab::Slab;
+use std::borrow::Cow;
 use std::time::Instant;
 
 use super::context::Context;
@@ -55,7 +56,7 @@ pub fn on(exchanges: &mut Slab<Exchange>, key: usize, stream: StreamId) -> Optio
 }
 
 /// Why a stream cannot be served.
-pub type Refusal = (ResetCode, String);
+pub type Refusal = (ResetCode, Cow<'static, str>);
 
 /// Begins a stream: route, connection, request head. The caller attaches the key to the stream, or resets it.
 pub fn begin<R: Verbs>(
@@ -76,7 +77,7 @@ pub fn begin<R: Verbs>(
 
 /// What is counted and logged of a request that is reset.
 pub fn note_failure((code, reason): &Refusal, cx: &mut Context) {
-    tracing::debug!(?code, reason, "request failed");
+    tracing::debug!(?code, reason = &**reason, "request failed");
     cx.stats.errors.add(code_name(*code));
     cx.stats.streams_reset += 1;
 }
@@ -119,7 +120,7 @@ fn try_begin<R: Verbs>(
     let route_index = plan.route(&head.target[..path_end]).ok_or_else(|| {
         (
             ResetCode::NotPublished,
-            "this connector does not publish the path".to_owned(),
+            "this connector does not publish the path".into(),
         )
     })?;
     if !http1::is_request_line(head.method, head.target) {
@@ -131,7 +132,7 @@ fn try_begin<R: Verbs>(
     let repeatable = http1::is_idempotent(head.method) && head.body == Body::None;
 
     let mut tried = 0;
-    let nobody = (ResetCode::Refused, "the route has no upstream".to_owned());
+    let nobody = (ResetCode::Refused, "the route has no upstream".into());
     let find = reach::Find {
         route: route_index,
         repeatable,
@@ -488,7 +489,7 @@ pub fn received<R: Verbs>(
             }
             Err(refusal) => {
                 let text = format!("the upstream's answer cannot be read: {}", refusal.why);
-                return Outcome::Failed((ResetCode::UpstreamBroken, text));
+                return Outcome::Failed((ResetCode::UpstreamBroken, text.into()));
             }
         }
     }

@@ -147,7 +147,7 @@ pub fn dial<R: Verbs>(
     let plan = cx.plan.clone();
     let refused = |what: &str| {
         let text = format!("{what} (upstream {})", plan.endpoints[endpoint as usize]);
-        Err((ResetCode::Refused, text))
+        Err((ResetCode::Refused, text.into()))
     };
     let pool = &mut cx.pools[endpoint as usize];
     if pool.open >= plan.pool.connections_per_upstream {

@@ -226,8 +226,8 @@ impl<R: Verbs> Service<R> for Connector {
                         } = self;
                         if let Some(short) = exchange::refill(key, upstreams, exchanges, links, cx)
                         {
-                            let text = "the request's body is shorter than its length".to_owned();
-                            self.fail_exchange(ring, short, (ResetCode::Protocol, text));
+                            let text = "the request's body is shorter than its length";
+                            self.fail_exchange(ring, short, (ResetCode::Protocol, text.into()));
                         }
                     }
                     Owner::Nobody => {}

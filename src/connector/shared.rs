@@ -132,7 +132,7 @@ pub fn place<R: Verbs>(
         match send(free, key, exchanges, upstreams, cx) {
             Ok(()) => return Ok(()),
             Err(failed) if failed.refused => unlist(free, endpoint, upstreams, cx),
-            Err(failed) => return Err((ResetCode::Protocol, failed.why)),
+            Err(failed) => return Err((ResetCode::Protocol, failed.why.into())),
         }
     }
     let Some(exchange) = exchanges.get_mut(key) else {

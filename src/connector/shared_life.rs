@@ -289,7 +289,7 @@ impl Connector {
             false => ResetCode::Refused,
             true => ResetCode::UpstreamBroken,
         };
-        let refusal = (code, text);
+        let refusal = (code, text.into());
         let placed = if !again {
             Err(refusal)
         } else if !refused && fresh {
@@ -479,7 +479,7 @@ impl Connector {
         };
         self.cx.stats.upstream_timeouts += 1;
         let upstream = &self.cx.plan.endpoints[endpoint as usize];
-        let refusal = (code, format!("upstream {upstream}: {text}"));
+        let refusal = (code, format!("upstream {upstream}: {text}").into());
         self.fail_exchange(ring, key, refusal);
     }
 }

@@ -68,7 +68,7 @@ impl Connector {
                 if reach::connect(upstream, cx, ring) {
                     return;
                 }
-                let refusal = (ResetCode::Refused, "no socket is free".to_owned());
+                let refusal = (ResetCode::Refused, "no socket is free".into());
                 return self.move_on(ring, key, refusal);
             }
         };
@@ -294,7 +294,7 @@ impl Connector {
         let upstream = &cx.plan.endpoints[state.endpoint as usize];
         let refusal = (
             ResetCode::UpstreamBroken,
-            format!("upstream {upstream}: {what} {when}"),
+            format!("upstream {upstream}: {what} {when}").into(),
         );
         if !reach::may_repeat(state, exchange) {
             return self.fail_exchange(ring, exchange_key, refusal);
@@ -358,7 +358,7 @@ impl Connector {
         if let Some(address) = upstream.state.address {
             cx.ports.exhausted(address);
         }
-        self.move_on(ring, key, (ResetCode::PortsExhausted, text));
+        self.move_on(ring, key, (ResetCode::PortsExhausted, text.into()));
     }
 
     /// The endpoint cannot be reached: its health, and its request, which nobody saw.
@@ -376,7 +376,7 @@ impl Connector {
         self.cx.endpoint_dial_failed(endpoint, why);
         let upstream = &self.cx.plan.endpoints[endpoint as usize];
         let text = format!("upstream {upstream} cannot be reached: {why}");
-        self.move_on(ring, key, (code, text));
+        self.move_on(ring, key, (code, text.into()));
     }
 
     fn move_on<R: Verbs>(&mut self, ring: &mut R, key: usize, refusal: exchange::Refusal) {
@@ -476,7 +476,7 @@ impl Connector {
             cx.endpoint_broke(state.endpoint, text);
         }
         let upstream = &cx.plan.endpoints[state.endpoint as usize];
-        let refusal = (code, format!("upstream {upstream}: {text}"));
+        let refusal = (code, format!("upstream {upstream}: {text}").into());
         match exchange {
             Some(exchange) => self.fail_exchange(ring, exchange, refusal),
             None => {

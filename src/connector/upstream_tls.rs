@@ -110,7 +110,7 @@ impl Connector {
             if self.is_shared(key) {
                 self.shared_over(ring, key, &why);
             } else if let Some(exchange) = exchange {
-                self.fail_exchange(ring, exchange, (ResetCode::UpstreamRefused, text));
+                self.fail_exchange(ring, exchange, (ResetCode::UpstreamRefused, text.into()));
             }
         } else {
             self.upstream_over(ring, key, false, &format!("TLS: {},", error.text));

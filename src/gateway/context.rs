@@ -5,6 +5,7 @@ use crate::control::publication::Published;
 use crate::control::snapshot::{Snapshot, Source};
 use crate::observe::access::AccessSender;
 use crate::observe::metrics::ShardStats;
+use crate::shard::local::Local;
 use crate::wire::record::{Layout, Outgoing};
 use crate::wire::relay::Receipts;
 use crate::wire::timer::Wheel;
@@ -31,7 +32,7 @@ const CONNECTORS_MAX: usize = 65_536;
 
 /// The shard's world; see the fields.
 pub struct Context {
-    pub plan: Arc<Plan>,
+    pub plan: Local<Plan>,
     pub shard: u16,
     /// The clock, read once a turn.
     pub now: Instant,
@@ -40,7 +41,7 @@ pub struct Context {
     connector_names: Vec<Arc<str>>,
     site_names: Vec<Arc<str>>,
     pub published: Arc<Published<Snapshot>>,
-    pub snapshot: Arc<Snapshot>,
+    pub snapshot: Local<Snapshot>,
     pub snapshot_version: u64,
     pub judge: Judge,
     /// Where keys that a request misses are asked for.
@@ -93,7 +94,7 @@ impl Context {
             connector_names: Vec::new(),
             site_names: names(&plan),
             published,
-            snapshot,
+            snapshot: snapshot.into(),
             snapshot_version,
             judge: Judge::of_one(usize::from(plan.shards)),
             fetches: None,
@@ -116,7 +117,7 @@ impl Context {
             next_stamp: 1,
             buffers: Vec::new(),
             exchanges: Vec::new(),
-            plan,
+            plan: plan.into(),
         }
     }
 
@@ -151,7 +152,7 @@ impl Context {
         self.site_names = names(&plan);
         let sites = plan.sites.len().max(self.sites.len());
         self.sites.resize_with(sites, || SiteLinks::new(self.shard));
-        self.plan = plan;
+        self.plan = plan.into();
     }
 
     /// Reads the wall clock: once a second, since it may be set; in between it goes on with `now`.
@@ -293,7 +294,7 @@ impl Context {
         // A snapshot may know a site before the plan that brings it has come.
         let sites = snapshot.sites.len().max(self.sites.len());
         self.sites.resize_with(sites, || SiteLinks::new(self.shard));
-        self.snapshot = snapshot;
+        self.snapshot = snapshot.into();
         true
     }
 }

@@ -297,7 +297,7 @@ impl Gateway {
 
     /// The newest snapshot this shard works by (tests).
     pub fn snapshot(&self) -> &Arc<Snapshot> {
-        &self.cx.snapshot
+        self.cx.snapshot.shared()
     }
 }
 

@@ -6,6 +6,7 @@
 
 pub mod executor; // runs a `Service` on a thread of its own, which sleeps in its ring
 pub mod fleet; // the shards of one process, each with its mailbox
+pub mod local; // a handle of what all shards share, to clone without writing to it
 pub mod mesh;
 pub mod paged; // bounded crossbeam queues plus the ring's wake-up
 pub mod simulation; // runs services over simulated rings, in virtual time
