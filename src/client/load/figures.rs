@@ -36,6 +36,10 @@ impl Times {
         self.0.len()
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub fn mean(&self) -> f64 {
         self.0.mean()
     }
@@ -49,6 +53,12 @@ impl Times {
         steps
             .map(|step| (step.value_iterated_to(), step.count_at_value()))
             .collect()
+    }
+}
+
+impl Default for Times {
+    fn default() -> Times {
+        Times::new()
     }
 }
 
