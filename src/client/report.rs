@@ -57,7 +57,9 @@ impl fmt::Display for Report<'_> {
             let example = run.error_examples.get(class).map_or("", String::as_str);
             writeln!(f, "  failed  {n} × {class} ({example})")?;
         }
-        if run.unfinished > 0 {
+        // A closed loop ends with a request under way on each connection: worth a word are those that hang.
+        let slowest = run.latency_us.get("max").copied().unwrap_or_default();
+        if run.unfinished_longest_us > slowest {
             let longest = run.unfinished_longest_us as f64 / 1e3;
             writeln!(
                 f,

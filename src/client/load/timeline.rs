@@ -257,20 +257,23 @@ impl Timeline {
         let whole = ended
             .saturating_duration_since(self.clock.measured_from())
             .as_secs_f64();
-        // What came within a hair of a step is no moment of its own.
-        let is_empty =
-            |moment: &Moment| moment.requests + moment.failed + moment.bytes_received == 0;
-        while self
-            .done
-            .last()
-            .is_some_and(|last| last.at >= whole && is_empty(last))
-        {
-            self.done.pop();
-        }
         if let Some(last) = self.done.last_mut()
             && (last.at..last.at + last.seconds).contains(&whole)
         {
-            last.seconds = (whole - last.at).max(1e-3);
+            last.seconds = whole - last.at;
+        }
+        // The turn in which a run ends may reach a hair into the next moment: no rate comes of that.
+        let hair = self.clock.step.as_secs_f64() / 20.0;
+        if self.done.len() > 1
+            && let Some(tail) = self.done.pop_if(|last| last.at >= whole - hair)
+            && let Some(last) = self.done.last_mut()
+        {
+            last.requests += tail.requests;
+            last.failed += tail.failed;
+            last.bytes_received += tail.bytes_received;
+            last.body_bytes_received += tail.body_bytes_received;
+            last.body_bytes_sent += tail.body_bytes_sent;
+            last.max_us = last.max_us.max(tail.max_us);
         }
         self.done
     }
