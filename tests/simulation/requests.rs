@@ -43,11 +43,18 @@ fn a_connectors_death_costs_only_what_was_on_its_link() {
         let measured = world.results().remove(0);
         let of = |status| measured.statuses.get(&status).copied().unwrap_or(0);
         // Each of eight connections had at most one request on the link; the others waited for the next link.
-        assert!(of(502) <= 8, "{:?}", measured.statuses);
+        // An answer that had begun cannot become a 502: it breaks off.
+        let cut: u64 = measured.errors.values().sum();
+        let of_an_answer = |why: &String| why.contains("within the answer");
+        assert!(
+            measured.errors.keys().all(of_an_answer),
+            "{:?}",
+            measured.errors
+        );
+        assert!(of(502) + cut <= 8, "{:?} {cut}", measured.statuses);
         assert_eq!(of(503), 0, "{:?}", measured.statuses);
         assert!(of(200) > 100, "{:?}", measured.statuses);
         assert_eq!(measured.statuses.len(), 1 + usize::from(of(502) > 0));
-        assert!(measured.errors.is_empty(), "{:?}", measured.errors);
     }
 }
 

@@ -1,5 +1,6 @@
 //! The world of a simulation: processes of one shard each over simulated rings, and time.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -9,7 +10,11 @@ use std::time::{Duration, Instant};
 use tidegate::client::channel;
 use tidegate::client::channel::clients::Clients;
 use tidegate::client::channel::job::Board;
-use tidegate::client::requests::{Job, Measured, Progress, Requests};
+use tidegate::client::load::figures::Times;
+use tidegate::client::load::scenario::{Flags, Kind, Scenario};
+use tidegate::client::load::shard::{Report, Shard};
+use tidegate::client::load::timeline::Clock;
+use tidegate::client::load::{self, Plan};
 use tidegate::connector::hub::message::FromShard;
 use tidegate::connector::notify::ToHub;
 use tidegate::connector::{self, resolve::Resolver, shard::Connector};
@@ -328,28 +333,49 @@ impl Service<SimRing> for Upstream {
     }
 }
 
-pub fn job(lab: &Lab, size: usize, body: u64, seconds: u64) -> Arc<Job> {
-    let roots = load_roots(&lab.0.join("ca.pem")).unwrap_or_else(|wrong| panic!("{}", wrong.text));
-    let mut config = rustls::ClientConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    tls::prepare_client_config(&mut config);
-    Arc::new(Job {
-        address: (GATEWAY, 443).into(),
-        tls: Some((Arc::new(config), "10.0.0.2".try_into().unwrap())),
-        host: "10.0.0.2".into(),
-        target: format!("/x/{size}"),
-        method: if body > 0 { "POST" } else { "GET" }.into(),
-        headers: Vec::new(),
-        body,
-        requests: 0,
-        warm_up: Duration::ZERO,
-        duration: Duration::from_secs(seconds),
-        timeout: Duration::from_secs(30),
-        progress: Progress::default(),
-    })
+/// A closed loop of one shard of the load generator.
+pub fn plan(
+    lab: &Lab,
+    connections: usize,
+    size: usize,
+    body: u64,
+    seconds: u64,
+    seed: u64,
+) -> Plan {
+    let method = if body > 0 { "POST" } else { "GET" };
+    let flags = Flags {
+        url: Some(format!("https://{GATEWAY}/x/{size}")),
+        ca: Some(lab.0.join("ca.pem")),
+        connections: Some(connections),
+        method: Some(method.into()),
+        body: Some(body),
+        warm_up: Some(Duration::ZERO),
+        duration: Some(Duration::from_secs(seconds)),
+        seed: Some(seed),
+        ..Flags::default()
+    };
+    Plan::new(Scenario::of(Kind::Requests, None, flags).unwrap()).unwrap()
+}
+
+/// What clients measured.
+pub struct Measured {
+    pub latency: Times,
+    pub statuses: BTreeMap<u16, u64>,
+    pub errors: BTreeMap<String, u64>,
+}
+
+impl Measured {
+    fn of(figures: &load::figures::Figures) -> Measured {
+        let member = &figures.members[0];
+        let errors = figures.errors.iter();
+        Measured {
+            latency: member.latency.clone(),
+            statuses: member.statuses.iter().copied().collect(),
+            errors: errors
+                .map(|(class, (n, why))| (format!("{class:?}: {why}"), *n))
+                .collect(),
+        }
+    }
 }
 
 fn channels(lab: &Lab, now: Instant) -> Arc<channel::job::Job> {
@@ -389,7 +415,7 @@ pub struct World {
     pub gateway: GatewayHost,
     pub connectors: Vec<ConnectorHost>,
     pub upstream: (SimRing, Upstream),
-    pub clients: Vec<(SimRing, Requests, mpsc::Receiver<Measured>)>,
+    pub clients: Vec<(SimRing, Shard, mpsc::Receiver<Report>)>,
     /// Those that hold channels.
     pub holders: Vec<(SimRing, Clients, Arc<Board>)>,
     pub seed: u64,
@@ -431,9 +457,10 @@ impl World {
 
     pub fn add_clients(&mut self, connections: usize, size: usize, body: u64, seconds: u64) {
         let ring = self.net.ring(CLIENT);
-        let (results_in, results) = mpsc::sync_channel(1);
-        let job = job(&self.lab, size, body, seconds);
-        let service = Requests::new(job, connections, ring.now(), results_in);
+        let (results_in, results) = mpsc::channel();
+        let plan = plan(&self.lab, connections, size, body, seconds, self.seed);
+        let clock = Clock::new(ring.now(), Duration::ZERO, Duration::from_secs(seconds));
+        let service = Shard::new(Arc::new(plan), 0, clock, results_in);
         self.clients.push((ring, service, results));
     }
 
@@ -511,17 +538,26 @@ impl World {
 
     /// All clients' results as one.
     pub fn total(self) -> Measured {
-        let mut total = Measured::new();
-        for measured in self.results() {
-            total.merge(&measured);
+        let mut total = load::figures::Figures::new(1, false);
+        for figures in self.figures() {
+            total.merge(&figures);
         }
-        total
+        Measured::of(&total)
     }
 
     pub fn results(self) -> Vec<Measured> {
-        self.clients
-            .into_iter()
-            .map(|(_, _, results)| results.try_recv().expect("the clients have finished"))
+        self.figures()
+            .map(|figures| Measured::of(&figures))
             .collect()
+    }
+
+    fn figures(self) -> impl Iterator<Item = Box<load::figures::Figures>> {
+        self.clients.into_iter().map(|(_, _, results)| {
+            let done = results.try_iter().find_map(|report| match report {
+                Report::Done(_, figures) => Some(figures),
+                Report::Moment(..) => None,
+            });
+            done.expect("the clients have finished")
+        })
     }
 }

@@ -20,7 +20,7 @@
 //! - Each shard is a bare thread over its ring, not bound to a core: servers under test often are, and to the same.
 
 mod arrivals;
-mod figures;
+pub mod figures;
 mod line;
 mod live;
 mod mix;
@@ -28,10 +28,10 @@ mod plan;
 mod queue;
 pub mod run;
 pub mod scenario;
-mod shard;
+pub mod shard;
 mod target;
 mod tickets;
-mod timeline;
+pub mod timeline;
 mod trust;
 mod watch;
 
