@@ -24,8 +24,13 @@ impl<R: Verbs> Service<R> for Shard {
         let index = owner as usize;
         match event {
             Event::Sent { buf, .. } => {
+                let line = self.lines.get_mut(index).and_then(Option::as_mut);
+                let spare = match line {
+                    Some(line) => line.sent(buf),
+                    None => Some(buf),
+                };
                 if self.buffers.len() < self.lines.len().clamp(16, BUFFERS_MAX) {
-                    self.buffers.push(buf);
+                    self.buffers.extend(spare);
                 }
                 if owner != NOBODY {
                     self.stage_body(index);
