@@ -127,7 +127,7 @@ mod tests {
         let due = first(&mut arrivals, 2000);
         let within = |from: u64, to: u64| {
             let range = Duration::from_secs(from)..Duration::from_secs(to);
-            due.iter().filter(|at| range.contains(at)).count() as i64
+            due.iter().filter(|at| range.contains(*at)).count() as i64
         };
         // Second n of the ramp has 10·n - 5.
         for second in 0..10 {

@@ -126,7 +126,7 @@ impl Plan {
 
     /// From the begin of the run to what is measured.
     pub fn lead(&self) -> Duration {
-        self.scenario.ramp_up + self.scenario.warm_up
+        self.scenario.lead()
     }
 
     /// A shard's part of a number that all share.

@@ -164,7 +164,7 @@ impl Ready {
         let end = clock.measured_from() + plan.scenario.duration;
         let mut timeline = Timeline::new(clock, self.go.len());
         let mut figures = Figures::new(plan.members.len(), plan.scenario.rate.is_some());
-        let (mut left, mut told, mut requests, mut failed) = (self.go.len(), 0, 0, 0);
+        let (mut left, mut told) = (self.go.len(), 0);
         while left > 0 {
             watched.look(Instant::now(), end);
             let until = watched.next_look(end);
@@ -183,7 +183,7 @@ impl Ready {
             };
             if let Some(moment) = timeline.last().filter(|_| complete > told) {
                 told = complete;
-                (requests, failed) = timeline.sums();
+                let (requests, failed) = timeline.sums();
                 let now = Instant::now();
                 progress(&Progress {
                     moment,
@@ -194,7 +194,6 @@ impl Ready {
                 });
             }
         }
-        let _ = (requests, failed);
         for thread in self.threads {
             join(thread)?;
         }

@@ -7,6 +7,9 @@ use super::words::{self, Sources, Think};
 use super::{Auth, Kind, Member, NOT_KEPT, Scenario, Spread, TlsVersion};
 use crate::client::load::target::Target;
 
+/// Not measured, when nobody says otherwise.
+const WARM_UP: Duration = Duration::from_secs(1);
+
 /// What the command line says; `None`, or empty, where it says nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Flags {
@@ -46,19 +49,9 @@ impl Scenario {
                 Kind::Transfer => 4,
             },
             shards: 1,
-            warm_up: Duration::from_secs(1),
             duration: Duration::from_secs(10),
             timeout: Duration::from_secs(30),
             ..Scenario::default()
-        }
-    }
-
-    /// The warm-up that nobody asked for. A closed loop that is counted is counted from its first request on; with a rate
-    /// the connections should be open first.
-    pub(super) fn warm_up_of(&self, requests: Option<u64>, rate: Option<f64>) -> Duration {
-        match (requests, rate) {
-            (Some(_), None) => Duration::ZERO,
-            _ => self.warm_up,
         }
     }
 
@@ -94,15 +87,16 @@ impl Scenario {
                 ));
             }
             Some(file) => file,
-            None => {
-                let unset = Scenario::unset(kind);
-                Scenario {
-                    warm_up: unset.warm_up_of(flags.requests, flags.rate),
-                    ..unset
-                }
-            }
+            None => Scenario::unset(kind),
         };
         run.lay(flags)?;
+        // Unless somebody asked for one. A closed loop that is counted is counted from its first request on; with a rate the
+        // connections should be open first.
+        let warm_up = match (run.requests, run.rate) {
+            (Some(_), None) => Duration::ZERO,
+            _ => WARM_UP,
+        };
+        run.warm_up.get_or_insert(warm_up);
         run.check()?;
         Ok(run)
     }
@@ -133,7 +127,7 @@ impl Scenario {
         lay(&mut self.rate, flags.rate.map(Some));
         lay(&mut self.arrivals, flags.arrivals);
         lay(&mut self.ramp_up, flags.ramp_up);
-        lay(&mut self.warm_up, flags.warm_up);
+        lay(&mut self.warm_up, flags.warm_up.map(Some));
         lay(&mut self.duration, flags.duration);
         lay(&mut self.requests, flags.requests.map(Some));
         lay(&mut self.timeout, flags.timeout);

@@ -21,7 +21,7 @@ pub use read::open;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::time::Duration;
-use words::{Sources, Think, span};
+use words::{Sources, Think, optional_span, span};
 
 /// Stands in a result for a secret of the scenario.
 pub const NOT_KEPT: &str = "(not kept)";
@@ -75,8 +75,9 @@ pub struct Scenario {
     /// Connections are opened (with a rate: the rate is raised) evenly over this time, unmeasured.
     #[serde(with = "span")]
     pub ramp_up: Duration,
-    #[serde(with = "span")]
-    pub warm_up: Duration,
+    /// None until all that is said of the run is known: see `lead`.
+    #[serde(with = "optional_span", skip_serializing_if = "Option::is_none")]
+    pub warm_up: Option<Duration>,
     #[serde(with = "span")]
     pub duration: Duration,
     /// End after so many; `duration` is the longest it may take then.
@@ -185,6 +186,11 @@ impl Default for Member {
 }
 
 impl Scenario {
+    /// From the begin of the run to what is measured.
+    pub fn lead(&self) -> Duration {
+        self.ramp_up + self.warm_up.unwrap_or_default()
+    }
+
     /// As it goes into a result: without the secrets that stand in it.
     pub fn to_kept(&self) -> serde_json::Value {
         let mut kept = self.clone();

@@ -118,7 +118,7 @@ fn whole(top: &Section<'_>) -> Scenario {
         rate,
         arrivals,
         ramp_up: span("ramp_up", unset.ramp_up),
-        warm_up: span("warm_up", unset.warm_up_of(requests, rate)),
+        warm_up: top.duration("warm_up").map(|at| at.value),
         duration: span("duration", unset.duration),
         requests,
         timeout: span("timeout", unset.timeout),

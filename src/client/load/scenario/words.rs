@@ -31,6 +31,25 @@ pub mod span {
     }
 }
 
+/// As `span`, of what may be absent.
+pub mod optional_span {
+    use super::{Duration, span, units};
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer>(span: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
+        match span {
+            Some(span) => to.serialize_some(&span::text(*span)),
+            None => to.serialize_none(),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+        let text = Option::<String>::deserialize(from)?;
+        text.map(|text| units::duration(&text).map_err(D::Error::custom))
+            .transpose()
+    }
+}
+
 /// A pause, drawn evenly from a range: `"100ms"` or `"50ms..150ms"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
