@@ -31,6 +31,7 @@ mod identity;
 mod idle;
 mod instances;
 mod ipv6;
+mod load;
 mod losses;
 mod observe;
 mod oidc;
