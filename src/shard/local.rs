@@ -6,6 +6,10 @@ use std::sync::Arc;
 
 /// Derefs to the shared value. Cloning it counts on this shard alone: an `Arc` cloned for each request would make all
 /// shards write to one cache line.
+#[expect(
+    clippy::redundant_allocation,
+    reason = "the second count is what this is for: nobody else writes to it"
+)]
 pub struct Local<T>(Rc<Arc<T>>);
 
 impl<T> Local<T> {
