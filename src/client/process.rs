@@ -73,18 +73,31 @@ impl Process {
     }
 }
 
+/// The kernel's unit for times in `/proc/PID/stat`, whatever its own tick is.
+const NANOS_A_TICK: u64 = 1_000_000_000 / 100;
+
 /// Nanoseconds on a CPU, all threads of the process together.
 fn cpu_ns(pid: u32) -> Option<u64> {
-    let mut sum = 0;
+    let mut living = 0;
     for task in fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
         let text = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
-        sum += text
+        living += text
             .split(' ')
             .next()
             .and_then(|n| n.parse::<u64>().ok())
             .unwrap_or(0);
     }
-    Some(sum)
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // Coarse, and with what threads have used that are gone: then it is more.
+    Some(living.max(ticks(&stat).saturating_mul(NANOS_A_TICK)))
+}
+
+/// User and system time of a process, in ticks: fields 14 and 15 of proc(5)'s stat.
+fn ticks(stat: &str) -> u64 {
+    // The name, in brackets, may hold spaces and brackets itself.
+    let fields = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+    let mut times = fields.split(' ').skip(11).map(|n| n.parse().unwrap_or(0));
+    times.next().unwrap_or(0) + times.next().unwrap_or(0)
 }
 
 fn status_kib(pid: u32, key: &str) -> u64 {
@@ -97,4 +110,32 @@ fn kib(text: &str, key: &str) -> u64 {
     line.and_then(|rest| rest.split_whitespace().next())
         .and_then(|n| n.parse().ok())
         .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn times_stand_behind_a_name_that_may_be_anything() {
+        let stat = "7 (a) b (c) R 1 2 3 4 5 6 7 8 9 10 11 12 13 14";
+        assert_eq!(ticks(stat), 11 + 12);
+        assert_eq!(ticks(""), 0);
+    }
+
+    #[test]
+    fn what_a_thread_used_counts_when_it_is_gone() {
+        let own = std::process::id();
+        let before = cpu_ns(own).unwrap();
+        let spins = || {
+            let began = Instant::now();
+            while began.elapsed() < Duration::from_millis(300) {
+                std::hint::spin_loop();
+            }
+        };
+        std::thread::spawn(spins).join().unwrap();
+        let used = cpu_ns(own).unwrap() - before;
+        assert!(used > 20_000_000, "{used} ns");
+    }
 }

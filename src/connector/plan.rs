@@ -326,6 +326,8 @@ fn endpoint_tls(
 
 /// Request bytes staged for an upstream before more wait in the exchange (and hold back the stream's credit).
 pub const UPSTREAM_STAGE: usize = 64 * 1024;
+/// An answer of at most so many bytes fits into one small buffer.
+pub const SMALL_ANSWER: usize = 2 * 1024;
 /// Response bytes queued in a stream above which the upstream is not read.
 pub const STREAM_QUEUE: usize = 64 * 1024;
 /// A pooled connection idle for longer than this carries no request that may not be repeated.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::context::Context;
 use super::plan::FRESH;
+use super::plan::SMALL_ANSWER;
 use super::ports::Pair;
 use super::shared::{Shared, Sharing};
 
@@ -67,6 +68,8 @@ pub struct State {
     /// Receiving is paused because the stream's queue is long.
     pub paused: bool,
     pub reading: Receive,
+    /// Bytes that came of the answer under way, as they stood on the wire.
+    pub received: usize,
     pub connect_timeout: Duration,
     /// To the first byte.
     pub timeout: Option<Duration>,
@@ -142,6 +145,7 @@ impl State {
             since: now,
             paused: false,
             reading: Receive::Paused,
+            received: 0,
             connect_timeout,
             timeout: None,
             idle_timeout: Duration::ZERO,
@@ -178,6 +182,24 @@ impl State {
             Phase::Busy if self.idle_timeout.is_zero() => None,
             Phase::Busy => Some(self.progress + self.idle_timeout),
         }
+    }
+
+    /// Bytes came. An answer that turns out to be no small one is read in large buffers.
+    pub fn received<R: Verbs>(&mut self, bytes: usize, ring: &mut R) {
+        self.received += bytes;
+        if self.reading == Receive::Small && self.received > SMALL_ANSWER {
+            self.read(Receive::Large, ring);
+        }
+    }
+
+    /// The answer is complete. The next one is taken to be like it: a small one costs no receive of its own when the
+    /// receive stays armed.
+    pub fn read_next<R: Verbs>(&mut self, ring: &mut R) {
+        let mode = match std::mem::take(&mut self.received) {
+            0..=SMALL_ANSWER => Receive::Small,
+            _ => Receive::Large,
+        };
+        self.read(mode, ring);
     }
 
     pub fn read<R: Verbs>(&mut self, mode: Receive, ring: &mut R) {

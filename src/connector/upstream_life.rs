@@ -120,6 +120,7 @@ impl Connector {
             return;
         };
         self.cx.stats.upstream_bytes_in += buf.len() as u64;
+        upstream.state.received(buf.len(), ring);
         if upstream.tls.is_some() {
             return self.upstream_records(ring, key, buf);
         }
@@ -188,7 +189,7 @@ impl Connector {
             state.phase = Phase::Idle;
             state.progress = self.cx.now;
             state.paused = false;
-            state.read(Receive::Large, ring);
+            state.read_next(ring);
             let endpoint = state.endpoint as usize;
             let max = self.cx.plan.pool.idle_per_upstream;
             self.cx.mark_upstream(state);

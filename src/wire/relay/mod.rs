@@ -173,7 +173,7 @@
 //! # Scheduling
 //!
 //! Control frames of the session go before everything else. Streams take turns by deficit round-robin with a quantum of
-//! 16,384 bytes; one that has just become able to send, with at most 4,096 bytes waiting, goes before those that had
+//! 65,536 bytes; one that has just become able to send, with at most 4,096 bytes waiting, goes before those that had
 //! their turn. Order within a stream is kept; RESET drops what waits before it.
 //!
 //! Channel frames go in their order when no stream can send, and a burst of at most 16,384 bytes of them for each 262,144

@@ -10,8 +10,9 @@
 
 use super::frame::{HEADER, MAX_DATA};
 
-/// Bytes that a stream may send in its turn: one full DATA frame.
-pub const QUANTUM: i32 = (HEADER + MAX_DATA) as i32;
+/// Bytes that a stream may send in its turn: four full DATA frames, so that whoever takes them from the link has enough
+/// of one stream at a time to send it on in one piece.
+pub const QUANTUM: i32 = 4 * (HEADER + MAX_DATA) as i32;
 /// With at most so many bytes waiting, a stream that wakes up goes before those that had their turn.
 pub const SMALL: usize = 4096;
 

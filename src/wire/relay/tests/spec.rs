@@ -61,7 +61,7 @@ fn numbers_on_the_page_match_the_code() {
         ("at most 16 interim heads", MAX_INTERIM == 16),
         ("then every 5 s", PING_INTERVAL.as_secs() == 5),
         ("within 15 s", HANDSHAKE_TIMEOUT.as_secs() == 15),
-        ("16,384 bytes; one", schedule::QUANTUM == 16_384),
+        ("65,536 bytes; one", schedule::QUANTUM == 65_536),
         (
             "one chunk for each 1,048,576 bytes",
             publication::STREAM_BYTES_PER_CHUNK == 1_048_576,
