@@ -1,0 +1,80 @@
+"""One run of `tidegate load` against one peer, as a sample: plain figures and the raw histogram."""
+
+import functools
+import json
+import subprocess
+
+from . import lab
+
+GRACE = 60
+
+
+@functools.cache
+def help_of(program, kind):
+    done = subprocess.run([program, "load", kind, "--help"], check=False, capture_output=True, text=True)
+    return done.stdout if done.returncode == 0 else ""
+
+
+def require(program, kind, flags=()):
+    """Fails when this build's load generator does not know the kind or one of the flags."""
+    text = help_of(program, kind)
+    missing = [flag for flag in flags if flag not in text]
+    if not text or missing:
+        raise lab.Failed(f"this build's `tidegate load {kind}` does not know {' '.join(missing) or kind}")
+
+
+def pids(peer):
+    named = {**peer.processes, **peer.origin.pids}
+    return [part for name, ids in named.items() for pid in ids for part in ("--pid", f"{name}={pid}")]
+
+
+def command(peer, kind, path, seconds, warm_up, flags):
+    place = peer.place
+    return [str(part) for part in (
+        place.program, "load", kind, "--url", f"https://localhost:{peer.port}{path}", "--ca", place.dir / "ca.pem",
+        "--duration", f"{round(seconds * 1000)}ms", "--warm-up", f"{round(warm_up * 1000)}ms", *flags)]
+
+
+def run(peer, kind, path, seconds, warm_up, flags):
+    """The sample, and the command line that it came from (ids of processes and the result file left out)."""
+    require(peer.place.program, kind, [flag for flag in flags if str(flag).startswith("--")])
+    line = command(peer, kind, path, seconds, warm_up, flags)
+    file = peer.place.dir / "load.json"
+    file.unlink(missing_ok=True)
+    whole = peer.place.on_cores("load", [*line, *pids(peer), "--json", file])
+    try:
+        done = subprocess.run(whole, check=False, capture_output=True, text=True, timeout=seconds + warm_up + GRACE,
+                              start_new_session=True)
+    except subprocess.TimeoutExpired:
+        raise lab.Failed(f"the load did not end within {seconds + warm_up + GRACE:.0f} s") from None
+    if not file.exists():
+        raise lab.Failed(f"the load failed:\n{(done.stdout + done.stderr).strip()[-800:]}")
+    return sample(json.loads(file.read_text()), kind), " ".join(line)
+
+
+def sample(run_, kind):
+    """What of a result file the comparison keeps. Anything that failed makes it a failure."""
+    errors = dict(run_.get("errors") or {})
+    statuses = set(run_.get("statuses") or {})
+    if kind != "handshakes" and statuses and statuses != {"200"}:
+        raise lab.Failed(f"statuses {run_['statuses']}")
+    if errors:
+        raise lab.Failed("; ".join(f"{count} × {what}" for what, count in errors.items()))
+    if not run_["requests"]:
+        raise lab.Failed("not one answer in the measured time")
+    latency, requests = run_["latency_us"], run_["requests"]
+    bytes_ = max(run_.get("body_bytes_received") or run_.get("bytes_received") or 0, run_.get("body_bytes_sent") or 0)
+    spent = {}
+    for process in run_["processes"]:
+        spent[process["name"]] = spent.get(process["name"], 0) + process["cpu_seconds"]
+    own = (run_.get("load") or {}).get("cpu_seconds") or 0
+    found = {
+        "requests": requests, "seconds": run_["seconds"], "rate": run_["requests_per_second"], "bytes": bytes_,
+        "cpu_s": spent, "load_cpu_s": own, "histogram": run_["histogram_us"],
+        **{name: latency[quantile] / 1000 for name, quantile in
+           (("p50_ms", "p50"), ("p90_ms", "p90"), ("p99_ms", "p99"), ("p999_ms", "p99.9"), ("max_ms", "max"))},
+    }
+    for name in ("full", "resumed"):
+        if isinstance(run_.get(name), int):
+            found[name] = run_[name]
+    return found
