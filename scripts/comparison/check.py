@@ -33,7 +33,7 @@ def canned():
     kinds = [("tidegate", "Tidegate", ["gateway", "connector"], ["connector"], None), ("haproxy", "HAProxy", ["haproxy"], [], None),
              ("nginx", EVIL, [], [], f"it ended:\n{EVIL}")]
     peers = [{"name": name, "title": title, "what": "…", "tunnel": bool(inside), "inside": inside, "processes": processes,
-              "version": "1", "configs": {"it.conf": EVIL}, "commands": [EVIL], "left_out": out}
+              "version": "1", "ciphers": {}, "configs": {"it.conf": EVIL}, "commands": [EVIL], "left_out": out}
              for name, title, processes, inside, out in kinds]
     cases = [{"key": case.key, "measure": case.measure, "title": case.title, "only": case.only, "seconds": 1, "commands": {"tidegate": EVIL}}
              for case in measures.CASES]

@@ -1,6 +1,7 @@
 """The first look at a peer: does it answer with the right bytes, in full, over connections to the origin that it keeps."""
 
 import http.client
+import socket
 import ssl
 
 from . import lab
@@ -10,8 +11,27 @@ BODY = 300_000
 ASKED = 20
 
 
+def trusting(place):
+    return ssl.create_default_context(cafile=place.dir / "ca.pem")
+
+
+def ciphers(peer):
+    """What a client is given that prefers AES-256-GCM, as the load generator does: {TLS version: cipher}."""
+    found = {}
+    for version in (ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2):
+        context = trusting(peer.place)
+        context.minimum_version = context.maximum_version = version
+        try:
+            with socket.create_connection((lab.HOST, peer.port), 5) as plain, \
+                    context.wrap_socket(plain, server_hostname="localhost") as secured:
+                found[secured.version()] = secured.cipher()[0]
+        except OSError as error:
+            raise lab.Failed(f"{version.name}: {error}") from None
+    return found
+
+
 def connect(place, port):
-    context = ssl.create_default_context(cafile=place.dir / "ca.pem")
+    context = trusting(place)
     return http.client.HTTPSConnection("localhost", port, timeout=10, context=context)
 
 

@@ -10,24 +10,33 @@ from . import lab, load
 
 LIGHT = 500
 BUSY = 256
+QUICK_SECONDS = 1.2
 SETTLE_SECONDS = 1.5
+ALL = ("all",)
+OURS = ("tidegate",)
+PLAIN = ("tidegate", "nginx", "haproxy")
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One thing that is measured. `steps` are its seconds beside the load's own, for the time that is left."""
+    """One thing that is measured, of all peers or of some. `extra_seconds` are those beside the load's own, for the time that
+    is left; `quick` says of which peers --quick measures it, `quick_rounds` how often."""
 
     key: str
     measure: str
     title: str
     run: object
-    quick: bool = False
-    quick_seconds: float = 1.5
+    quick: tuple | None = None
+    only: tuple | None = None
     seconds: float = 5.0
     warm_up: float = 1.0
     extra_seconds: float = 0.5
-    tunnels_only: bool = False
-    only: tuple = ()
+    quick_rounds: int = 1_000
+
+    def peers(self, options, names):
+        """Those of `names` that it is measured of."""
+        wanted = [set(which) for which in (self.only, self.quick if options.quick else None) if which and which != ALL]
+        return [name for name in names if all(name in which for which in wanted)]
 
 
 @dataclasses.dataclass
@@ -39,7 +48,7 @@ class Context:
     fresh: object
 
     def seconds(self, case):
-        return case.quick_seconds if self.options.quick else case.seconds
+        return min(case.seconds, QUICK_SECONDS) if self.options.quick else case.seconds
 
     def warm_up(self, case):
         return min(case.warm_up, 0.3) if self.options.quick else case.warm_up
@@ -187,35 +196,37 @@ def channels(context, case, peer):
             place.stop(server)
 
 
-def saturation(name, size, connections, quick=False):
+def saturation(name, size, connections, quick=None):
     title = f"{size} answers, {connections} connections, as many as go"
-    path = f"/bench/{name}"
-    return Case(f"saturation-{name}-{connections}", "saturation", title, requests(path, connections), quick)
+    return Case(f"saturation-{name}-{connections}", "saturation", title, requests(f"/bench/{name}", connections), quick)
 
 
 CASES = [
-    saturation("1k", "1 KiB", 64, True),
-    saturation("1k", "1 KiB", BUSY, True),
+    saturation("1k", "1 KiB", 64, ALL),
+    saturation("1k", "1 KiB", BUSY),
     saturation("16k", "16 KiB", 64),
     saturation("64k", "64 KiB", 64),
-    Case("light", "rate", f"1 KiB answers, {LIGHT} requests/s, 64 connections", requests("/bench/1k", 64, light), True),
+    Case("light", "rate", f"1 KiB answers, {LIGHT} requests/s, 64 connections", requests("/bench/1k", 64, light), ALL),
     Case("half-haproxy", "rate", f"1 KiB answers, half of HAProxy's saturation, {BUSY} connections",
-         requests("/bench/1k", BUSY, half_of("haproxy")), True),
+         requests("/bench/1k", BUSY, half_of("haproxy")), ALL),
     Case("half-own", "rate", f"1 KiB answers, half of its own saturation, {BUSY} connections",
          requests("/bench/1k", BUSY, half_of(None))),
     Case("tls12", "tls12", "1 KiB answers, 64 connections, TLS 1.2, as many as go",
-         requests("/bench/1k", 64, more=("--tls12",)), True),
-    Case("handshake-full", "handshakes", "full handshakes", handshakes(), True),
-    Case("handshake-resumed", "handshakes", "resumed handshakes", handshakes("--resumed"), True),
+         requests("/bench/1k", 64, more=("--tls12",)), OURS),
+    Case("handshake-full", "handshakes", "full handshakes", handshakes(), ALL),
+    Case("handshake-resumed", "handshakes", "resumed handshakes", handshakes("--resumed"), OURS),
     Case("handshake-certificate", "handshakes", "full handshakes with a client certificate",
-         handshakes("--cert", "device-1.pem", "--key", "device-1.key"), True),
-    Case("download", "transfer", "download of 100 MB files, 4 connections",
-         transfer("/bench/100m", 4, "--download"), True),
+         handshakes("--cert", "device-1.pem", "--key", "device-1.key"), OURS),
+    Case("download", "transfer", "download of 100 MB files, 4 connections", transfer("/bench/100m", 4, "--download"), PLAIN),
     Case("download-1m", "transfer", "download of 1 MB files, 16 connections", transfer("/bench/1m", 16, "--download")),
-    Case("upload", "transfer", "upload of 100 MB, 4 connections", transfer("/far/sink", 4, "--upload", "100MB"), True),
-    Case("idle", "memory", "memory of idle keep-alive clients", idle, True, 0, 0, 0, 9),
-    Case("held", "held", "connections of the inner side for held requests", held, True, 0, 0, 0, 5),
-    Case("channels", "held", "the same for clients that wait on Tidegate's channels", channels, True, 0, 0, 0, 5,
-         only=("tidegate",)),
+    Case("upload", "transfer", "upload of 100 MB, 4 connections", transfer("/far/sink", 4, "--upload", "100MB"), PLAIN),
+    Case("idle", "memory", "memory of idle keep-alive clients", idle, PLAIN, None, 0, 0, 9, 1),
+    Case("held", "held", "connections of the inner side for held requests", held, ALL, None, 0, 0, 4, 1),
+    Case("channels", "held", "the same for clients that wait on Tidegate's channels", channels, OURS, OURS, 0, 0, 4, 1),
 ]
 MEASURES = list(dict.fromkeys(case.measure for case in CASES))
+
+
+def asked(options):
+    """The cases of a run."""
+    return [case for case in CASES if case.measure in (options.measure or MEASURES) and (case.quick or not options.quick)]

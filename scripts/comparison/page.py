@@ -92,6 +92,8 @@ def peers_section(result):
         said = escape(peer["version"])
         if peer["left_out"]:
             said += f'<small>left out: {escape(peer["left_out"].strip())}</small>'
+        if peer.get("ciphers"):
+            said += f'<small>{escape(", ".join(peer["ciphers"].values()))}</small>'
         carried = result.data.get("saturation", {}).get(name)
         rows.append(f'<tr class="{css(name)}"><td><i class="mark"></i>{escape(peer["title"])}</td><td class="text">{escape(peer["what"])}'
                     f'</td><td class="text">{said}</td><td>{number(carried) if carried else "–"}</td></tr>')
@@ -128,7 +130,7 @@ def setup_section(result):
 
 def lead(result):
     data = result.data
-    names = [peer["title"] for peer in data["peers"] if not peer["left_out"]]
+    names = [f'“{peer["title"]}”' if "," in peer["title"] else peer["title"] for peer in data["peers"] if not peer["left_out"]]
     return (f'<h1>Tidegate beside its peers</h1><p class="lead">The same work through {escape(", ".join(names[:-1]))}'
             f'{" and " if len(names) > 1 else ""}{escape(names[-1] if names else "nothing")}, in turn, in {data["options"]["rounds"]} '
             f'round(s) on one machine: {escape(data["machine"]["cpu"])}, {data["machine"]["cores"]} cores, {escape(data["created"][:10])}.</p>'

@@ -51,7 +51,7 @@ class Run:
                 if peer:
                     peer.stop()
                 continue
-            described |= {"processes": list(peer.processes), "configs": peer.configs, "commands": peer.commands}
+            described |= {"ciphers": look.ciphers(peer), "processes": list(peer.processes), "configs": peer.configs, "commands": peer.commands}
 
     def begin(self, kind, origin=None):
         """Starts one, and waits until it answers as it must."""
@@ -82,18 +82,23 @@ class Run:
 
     def calibrate(self, peer):
         """Warms a peer up, and sees how much it carries: the base of the rates that are parts of it."""
-        seconds = 1.5 if self.options.quick else 3
+        seconds = measures.QUICK_SECONDS if self.options.quick else 3
         sample, _ = load.run(peer, "requests", "/bench/1k", seconds, 0.5, ["--connections", measures.BUSY])
         self.saturation[peer.name] = sample["rate"]
 
-    def measure(self, cases):
-        names = list(self.started)
-        steps = []
+    def plan(self, cases):
+        """[(round, case, peer)]: case by case, the order of the peers rotating."""
+        steps, names = [], list(self.started)
         for number in range(self.options.rounds):
             for place, case in enumerate(cases):
+                if self.options.quick and number >= case.quick_rounds:
+                    continue
                 turn = (number + place) % max(len(names), 1)
-                steps += [(number, case, name) for name in names[turn:] + names[:turn]
-                          if (not case.only or name in case.only) and (not case.tunnels_only or self.started[name].tunnel)]
+                steps += [(number, case, name) for name in case.peers(self.options, names[turn:] + names[:turn])]
+        return steps
+
+    def measure(self, cases):
+        steps = self.plan(cases)
         weight = [self.context.seconds(case) + self.context.warm_up(case) + case.extra_seconds for _, case, _ in steps]
         began, done, failures = time.monotonic(), 0.0, {}
         for index, (number, case, name) in enumerate(steps):

@@ -17,7 +17,7 @@ EXPLANATIONS = {
                   "busiest process makes it.",
     "rate": "Open loop: requests are due at fixed times, and latency counts from when each was due, so that a stall shows in "
             "all that it delayed.",
-    "tls12": "The first case again over ECDHE-ECDSA with AES-128-GCM.",
+    "tls12": "The first case again over TLS 1.2: ECDHE-ECDSA and AES-256-GCM, as the list of peers says what was agreed on.",
     "handshakes": "Connections that end after the handshake; latency from the dial to the handshake's end.",
     "transfer": "Bytes of bodies. CPU is for 1 GB, 1e9 bytes.",
     "memory": "Growth of resident memory by the client, of peers that were just started; the kernel's column holds both ends "

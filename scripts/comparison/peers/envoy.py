@@ -19,7 +19,8 @@ def pair(certificate, key):
 
 def server_tls(shared, client_ca, insist, alpn):
     common = {"tls_certificates": pair(shared / "server.pem", shared / "server.key"), "alpn_protocols": alpn,
-              "tls_params": {"tls_minimum_protocol_version": "TLSv1_2", "tls_maximum_protocol_version": "TLSv1_3"},
+              "tls_params": {"tls_minimum_protocol_version": "TLSv1_2", "tls_maximum_protocol_version": "TLSv1_3",
+                             "cipher_suites": ["ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-ECDSA-AES128-GCM-SHA256"]},
               "validation_context": {"trusted_ca": {"filename": str(client_ca)}}}
     config = {"@type": f"{TYPES}.transport_sockets.tls.v3.DownstreamTlsContext", "common_tls_context": common,
               "require_client_certificate": insist}
