@@ -8,5 +8,4 @@ pub mod listen;
 pub mod load;
 pub mod process;
 pub mod report;
-pub mod requests;
 pub mod result;

@@ -32,6 +32,8 @@ pub struct Run {
     pub url: String,
     pub connections: usize,
     pub shards: usize,
+    /// Requests a second that were to be sent; 0: a closed loop, in which each waits for the last one's answer.
+    pub intended_rate: f64,
     /// Complete answers (or handshakes, or transfers) in the measured time.
     pub requests: u64,
     pub seconds: f64,
@@ -44,12 +46,24 @@ pub struct Run {
     pub service_us: BTreeMap<String, u64>,
     pub service_histogram_us: RawHistogram,
     pub statuses: BTreeMap<String, u64>,
-    /// What failed, by class: `connect`, `handshake`, `timeout`, `broken off`, …, each with the count.
+    /// What failed, by class, each with the count: `connect`, `handshake`, `timeout`, `broken off`, `unreadable answer`, and
+    /// `not sent` for what was due while no connection was free until the end. Those of the warm-up too.
     pub errors: BTreeMap<String, u64>,
+    /// Of each class the first one in its own words.
+    pub error_examples: BTreeMap<String, String>,
+    /// Requests that a closed loop left without an answer when its time was over, and how long the oldest had waited. They
+    /// are neither answers nor errors; a server that hangs shows here.
+    pub unfinished: u64,
+    pub unfinished_longest_us: u64,
     pub bytes_received: u64,
     pub body_bytes_received: u64,
     pub body_bytes_sent: u64,
+    /// Of a transfer: bytes of bodies, both ways together, also of those that were under way at the end.
+    pub body_bytes_per_second: f64,
     pub connects: u64,
+    /// TLS handshakes of the whole run, by whether they resumed a session.
+    pub handshakes_full: u64,
+    pub handshakes_resumed: u64,
     /// Of a mix: its members.
     pub members: Vec<Member>,
     pub timeline: Vec<Moment>,
@@ -64,6 +78,8 @@ pub struct Run {
 pub struct Member {
     pub name: String,
     pub requests: u64,
+    /// Without an answer, warm-up included.
+    pub failed: u64,
     pub latency_us: BTreeMap<String, u64>,
     pub histogram_us: RawHistogram,
     pub statuses: BTreeMap<String, u64>,
@@ -80,6 +96,9 @@ pub struct Moment {
     pub failed: u64,
     pub bytes_received: u64,
     pub body_bytes_sent: u64,
+    pub body_bytes_received: u64,
+    /// Requests that were due and waited for a free connection, at its end.
+    pub backlog: u64,
     pub p50_us: u64,
     pub p99_us: u64,
     pub max_us: u64,
@@ -93,6 +112,8 @@ pub struct ProcessUse {
     pub pid: u32,
     pub cpu_seconds: f64,
     pub cpu_us_per_request: f64,
+    /// A GB is 1e9 bytes of bodies, both ways together; 0 where none were carried.
+    pub cpu_seconds_per_gb: f64,
     /// At the end, and the peak of the process's life.
     pub rss_kib: u64,
     pub peak_rss_kib: u64,

@@ -14,12 +14,12 @@ mod files; // what the files that a config names must hold
 mod gateway;
 mod notify;
 mod preset; // [[preset]]
-mod reader; // a spanned TOML tree, read key by key
+pub(crate) mod reader; // a spanned TOML tree, read key by key
 mod routes; // [[route]]
 mod site_settings; // [site] of a connector
 mod site_trust; // its revocation lists, token issuers, deny-lists
 mod sites; // [[site]] of a gateway
-mod source; // a file's text, lines and complaints
+pub(crate) mod source; // a file's text, lines and complaints
 pub mod units; // "60s", "1 GiB"
 mod words; // "did you mean …?"
 
