@@ -82,14 +82,20 @@ class Statistics(unittest.TestCase):
 
 class Samples(unittest.TestCase):
     RUN = {"requests": 10, "seconds": 2.0, "requests_per_second": 5.0, "statuses": {"200": 10}, "errors": {}, "histogram_us": [[5, 10]],
-           "latency_us": {"p50": 5, "p90": 5, "p99": 5, "p99.9": 5, "max": 5}, "body_bytes_received": 100,
+           "latency_us": {"p50": 5, "p90": 5, "p99": 5, "p99.9": 5, "max": 5}, "body_bytes_received": 100, "body_bytes_sent": 0,
+           "handshakes_full": 1, "handshakes_resumed": 3, "unfinished": 1, "unfinished_longest_us": 10, "load": {"cpu_seconds": 1.0},
            "processes": [{"name": "nginx", "cpu_seconds": 0.5}, {"name": "nginx", "cpu_seconds": 0.25}]}
 
     def test_processes_of_one_name_are_added(self):
-        self.assertEqual(load.sample(self.RUN, "requests")["cpu_s"], {"nginx": 0.75})
+        sample = load.sample(self.RUN, "requests")
+        self.assertEqual((sample["cpu_s"], sample["resumed_share"]), ({"nginx": 0.75}, 0.75))
+
+    def test_a_transfer_counts_by_its_bytes(self):
+        self.assertEqual(load.sample({**self.RUN, "requests": 0, "statuses": {}}, "transfer")["bytes"], 100)
 
     def test_whatever_failed_is_no_figure(self):
-        for wrong in ({"statuses": {"200": 9, "502": 1}}, {"errors": {"timeout": 1}}, {"requests": 0, "statuses": {}}):
+        for wrong in ({"statuses": {"200": 9, "502": 1}}, {"errors": {"timeout": 1}}, {"requests": 0, "statuses": {}},
+                      {"unfinished_longest_us": 3_000_000}):
             with self.assertRaises(Failed):
                 load.sample({**self.RUN, **wrong}, "requests")
 

@@ -69,7 +69,14 @@ class Result:
         return f"{UNASKED} in this run"
 
     def figure(self, peer, case, of):
-        return Figure(tuple(of(one) for one in self.samples(peer, case)))
+        values = tuple(value for one in self.samples(peer, case) if (value := of(one)) is not None)
+        if not values:
+            raise Missing(UNASKED)
+        return Figure(values)
+
+    def figure_or_none(self, peer, case, of):
+        """None where the samples are there and this figure is not."""
+        return self.figure(peer, case, of) if any(of(one) is not None for one in self.samples(peer, case)) else None
 
     def ratio(self, over, under):
         """Of two figures, each `(peer, case, of)`, within each round that has both."""
@@ -138,13 +145,13 @@ def percentile_curve(histogram):
     total = sum(count for _, count in histogram)
     points, below = [], 0
     for bound, count in histogram:
-        points.append((below / total, bound))
         below += count
+        points.append(((below - count) / total, bound))
     return points
 
 
 def number(value, unit=""):
-    """A figure for people: three digits that mean something."""
+    """A figure for people: three digits that mean something; a dash where there is none."""
     if value is None:
         return "–"
     size = abs(value)

@@ -38,12 +38,17 @@ def children(pid):
     return [int(child) for child in text.split()]
 
 
-def rss_kib(pid):
-    """Resident memory of a process."""
+def rss_kib(pid, of="VmRSS:"):
+    """Resident memory of a process; `VmHWM:` for the most it ever had."""
     for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
+        if line.startswith(of):
             return int(line.split()[1])
     return 0
+
+
+def cpu_seconds(pid):
+    """What all threads of a process have run so far."""
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in pathlib.Path(f"/proc/{pid}/task").iterdir()) / 1e9
 
 
 def kernel_kib():

@@ -7,6 +7,7 @@ import subprocess
 from . import lab
 
 GRACE = 60
+STUCK_US = 2_000_000
 
 
 @functools.cache
@@ -54,27 +55,28 @@ def run(peer, kind, path, seconds, warm_up, flags):
 
 def sample(run_, kind):
     """What of a result file the comparison keeps. Anything that failed makes it a failure."""
-    errors = dict(run_.get("errors") or {})
+    examples = run_.get("error_examples") or {}
+    errors = [f"{count} × {what}" + (f" ({examples[what]})" if what in examples else "")
+              for what, count in (run_.get("errors") or {}).items()]
     statuses = set(run_.get("statuses") or {})
-    if kind != "handshakes" and statuses and statuses != {"200"}:
-        raise lab.Failed(f"statuses {run_['statuses']}")
+    bytes_ = run_["body_bytes_received"] + run_["body_bytes_sent"]
     if errors:
-        raise lab.Failed("; ".join(f"{count} × {what}" for what, count in errors.items()))
-    if not run_["requests"]:
-        raise lab.Failed("not one answer in the measured time")
-    latency, requests = run_["latency_us"], run_["requests"]
-    bytes_ = max(run_.get("body_bytes_received") or run_.get("bytes_received") or 0, run_.get("body_bytes_sent") or 0)
+        raise lab.Failed("; ".join(errors))
+    if kind != "handshakes" and statuses - {"200"}:
+        raise lab.Failed(f"statuses {run_['statuses']}")
+    if not (bytes_ if kind == "transfer" else run_["requests"]):
+        raise lab.Failed("nothing was carried in the measured time")
+    if kind != "transfer" and run_["unfinished_longest_us"] > STUCK_US:
+        raise lab.Failed(f"{run_['unfinished']} without an answer, one for {run_['unfinished_longest_us'] / 1e6:.1f} s")
     spent = {}
     for process in run_["processes"]:
         spent[process["name"]] = spent.get(process["name"], 0) + process["cpu_seconds"]
-    own = (run_.get("load") or {}).get("cpu_seconds") or 0
-    found = {
-        "requests": requests, "seconds": run_["seconds"], "rate": run_["requests_per_second"], "bytes": bytes_,
-        "cpu_s": spent, "load_cpu_s": own, "histogram": run_["histogram_us"],
-        **{name: latency[quantile] / 1000 for name, quantile in
+    latency = run_["latency_us"]
+    handshakes = run_["handshakes_full"] + run_["handshakes_resumed"]
+    return {
+        "kind": kind, "requests": run_["requests"], "seconds": run_["seconds"], "rate": run_["requests_per_second"],
+        "bytes": bytes_, "cpu_s": spent, "load_cpu_s": run_["load"]["cpu_seconds"], "histogram": run_["histogram_us"],
+        "resumed_share": run_["handshakes_resumed"] / handshakes if handshakes else 0,
+        **{name: latency.get(quantile, 0) / 1000 for name, quantile in
            (("p50_ms", "p50"), ("p90_ms", "p90"), ("p99_ms", "p99"), ("p999_ms", "p99.9"), ("max_ms", "max"))},
     }
-    for name in ("full", "resumed"):
-        if isinstance(run_.get(name), int):
-            found[name] = run_[name]
-    return found

@@ -1,9 +1,11 @@
 """The cases: what is asked of every peer in each round. Units are in the names; sizes of files are in `origin.SIZES`."""
 
 import dataclasses
+import pathlib
+import re
+import shutil
 import subprocess
 import sys
-import pathlib
 import time
 
 from . import lab, load
@@ -70,6 +72,27 @@ def requests(path, connections, rate=None, more=()):
     return run
 
 
+def wrk(context, case, peer):
+    """Requests by another load generator, over whose latencies ours can be held. What it says in µs, ms or s is in ms here."""
+    program = shutil.which("wrk")
+    if not program:
+        raise lab.Failed("wrk is not installed")
+    seconds = max(1, round(context.seconds(case)))
+    line = [program, "-t1", "-c64", f"-d{seconds}s", "--latency", f"https://localhost:{peer.port}/bench/1k"]
+    named = {**peer.processes, **peer.origin.pids}
+    before = {name: sum(map(lab.cpu_seconds, ids)) for name, ids in named.items()}
+    done = subprocess.run(peer.place.on_cores("load", line), check=False, capture_output=True, text=True, start_new_session=True)
+    spent = {name: sum(map(lab.cpu_seconds, ids)) - before[name] for name, ids in named.items()}
+    if done.returncode or re.search(r"Non-2xx|Socket errors", done.stdout):
+        raise lab.Failed(f"wrk: {(done.stdout + done.stderr).strip()[-400:]}")
+    unit = {"us": 1e-3, "ms": 1.0, "s": 1e3}
+    times = {share: float(value) * unit[of] for share, value, of in re.findall(r"(\d+)%\s+([\d.]+)(us|ms|s)\b", done.stdout)}
+    count, over = re.search(r"(\d+) requests in ([\d.]+)s", done.stdout).groups()
+    sample = {"kind": "wrk", "requests": int(count), "seconds": float(over), "rate": int(count) / float(over), "bytes": 0,
+              "cpu_s": spent, "histogram": [], "p50_ms": times["50"], "p99_ms": times["99"], "p999_ms": None}
+    return sample, " ".join(line)
+
+
 def light(context, peer):
     return LIGHT
 
@@ -90,9 +113,14 @@ def half_of(name):
 
 
 def handshakes(*more):
+    """Handshakes, each on a connection that ends with it; a run that was to resume and did so too seldom is refused."""
+
     def run(context, case, peer):
-        flags = [peer.place.dir / flag if str(flag).endswith((".pem", ".key")) else flag for flag in more]
-        return load.run(peer, "handshakes", "/bench/1k", context.seconds(case), context.warm_up(case), flags)
+        flags = [peer.place.dir / flag if flag.endswith((".pem", ".key")) else flag for flag in more]
+        sample, line = load.run(peer, "handshakes", "/bench/1k", context.seconds(case), context.warm_up(case), flags)
+        if "--resumed" in more and sample["resumed_share"] < 0.9:
+            raise lab.Failed(f"only {100 * sample['resumed_share']:.0f} % of its handshakes were resumed")
+        return sample, line
 
     return run
 
@@ -206,6 +234,7 @@ CASES = [
     saturation("1k", "1 KiB", BUSY),
     saturation("16k", "16 KiB", 64),
     saturation("64k", "64 KiB", 64),
+    Case("wrk", "saturation", "1 KiB answers, 64 connections, as many as go, load by wrk in place of tidegate load", wrk),
     Case("light", "rate", f"1 KiB answers, {LIGHT} requests/s, 64 connections", requests("/bench/1k", 64, light), ALL),
     Case("half-haproxy", "rate", f"1 KiB answers, half of HAProxy's saturation, {BUSY} connections",
          requests("/bench/1k", BUSY, half_of("haproxy")), ALL),

@@ -4,11 +4,11 @@ import pathlib
 
 from . import charts, promises, tables
 from .charts import css, escape
-from .figures import client_bytes, cpu_s_per_gb, cpu_us, number, percentile_curve, plain
+from .figures import UNASKED, client_bytes, cpu_s_per_gb, cpu_us, number, percentile_curve, plain
 
 HERE = pathlib.Path(__file__).resolve().parent
 CURVES = ("saturation", "rate", "tls12", "handshakes")
-WORDS = {"moonshot": "beyond", "kept": "kept", "missed": "missed"}
+
 
 
 def drawn(measure):
@@ -40,6 +40,8 @@ def chart(result, case, unit, whole, part):
 
 def figures_table(result, case):
     headings, rows = tables.table(result, case)
+    if not rows:
+        return f"<p>{UNASKED} in this run</p>"
     head = "".join(f"<th>{escape(heading)}</th>" for heading in ["", *headings])
     body = []
     for name, figures, _, reason in rows:
@@ -47,13 +49,13 @@ def figures_table(result, case):
         if reason is not None:
             body.append(f'<tr class="{css(name)}">{who}<td class="reason" colspan="{len(headings)}">{escape(reason)}</td></tr>')
             continue
-        cells = "".join(f"<td>{number(one.median)}<small>{spread(one)}</small></td>" for one in figures)
+        cells = "".join(f"<td>{number(one and one.median)}<small>{spread(one)}</small></td>" for one in figures)
         body.append(f'<tr class="{css(name)}">{who}{cells}</tr>')
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
 
 
 def spread(figure):
-    return "" if figure.least == figure.most else f"{number(figure.least)} – {number(figure.most)}"
+    return "" if figure is None or figure.least == figure.most else f"{number(figure.least)} – {number(figure.most)}"
 
 
 def case_card(result, case):
@@ -63,8 +65,8 @@ def case_card(result, case):
     if case["measure"] in CURVES:
         curves = charts.percentiles(
             [(name, result.peers[name]["title"],
-              [(q, us / 1000) for q, us in percentile_curve(result.histogram(name, case["key"]))])
-             for name in result.measured(case["key"])], case["title"])
+              [(q, us / 1000) for q, us in percentile_curve(counts)])
+             for name in result.measured(case["key"]) if (counts := result.histogram(name, case["key"]))], case["title"])
     return (f'<section class="card"><h3>{escape(case["title"])}</h3><div class="charts">{bars}</div>{curves}'
             f'<h4>Medians, and the least and most of the rounds</h4>{figures_table(result, case)}</section>')
 
@@ -72,16 +74,17 @@ def case_card(result, case):
 def promises_section(result):
     rows = []
     for promise, figure, verdict in promises.judged(result):
-        what = f'<td class="text">{escape(promise.what)}</td><td>{promise.at_most:g}</td><td>{promise.moonshot:g}</td>'
+        what = (f'<td class="text">{escape(promise.what)}</td><td data-is="at most">{promise.at_most:g}</td>'
+                f'<td data-is="moonshot">{promise.moonshot:g}</td>')
         if figure is None:
             rows.append(f'<tr>{what}<td class="reason" colspan="3">{escape(verdict)}</td></tr>')
             continue
         rows.append(f"<tr>{what}<td>{number(figure.median, promise.unit)}<small>{spread(figure)}</small></td>"
                     f"<td>{charts.promise_scale(promise, figure)}</td>"
-                    f'<td class="verdict {verdict}">{WORDS[verdict]}</td></tr>')
+                    f'<td class="verdict {verdict}">{verdict}</td></tr>')
     return ('<h2 id="promises">Promises</h2><p>What Tidegate promises beside its peers, measured in this run alone. A ratio is taken '
             "within each round; the median of the rounds counts. On the scale the light part is the promise, the dark part where "
-            'it should go (“moonshot”), dots are rounds, the line is their median.</p><section class="card"><div class="wide"><table>'
+            'it should go (“moonshot”), dots are rounds, the line is their median.</p><section class="card"><div class="wide"><table class="promises">'
             '<thead><tr><th class="text"></th><th>at most</th><th>moonshot</th><th>measured</th><th></th><th></th></tr></thead>'
             f'<tbody>{"".join(rows)}</tbody></table></div></section>')
 
@@ -95,12 +98,14 @@ def peers_section(result):
         if peer.get("ciphers"):
             said += f'<small>{escape(", ".join(peer["ciphers"].values()))}</small>'
         carried = result.data.get("saturation", {}).get(name)
+        peaks = ", ".join(f"{process} {number(mib)}" for process, mib in peer.get("peak_mib", {}).items())
         rows.append(f'<tr class="{css(name)}"><td><i class="mark"></i>{escape(peer["title"])}</td><td class="text">{escape(peer["what"])}'
-                    f'</td><td class="text">{said}</td><td>{number(carried) if carried else "–"}</td></tr>')
+                    f'</td><td class="text">{said}</td><td>{number(carried)}</td><td class="text">{escape(peaks) or "–"}</td></tr>')
     return ('<h2 id="peers">Peers</h2><p>Plain proxies carry no tunnel: they are the least that ending TLS costs, with the origin in '
             "reach. Tunnels are dialled from inside. All lead to the same nginx over HTTP/1.1 with kept connections, and were "
             'looked at before: right bytes, bodies read whole, connections kept.</p><section class="card"><div class="wide"><table><thead><tr>'
-            '<th></th><th class="text">what it is here</th><th class="text">version</th><th>carried when first loaded, requests/s</th></tr></thead>'
+            '<th></th><th class="text">what it is here</th><th class="text">version</th><th>when first loaded,<br>requests/s</th>'
+            '<th class="text">peak memory, MiB</th></tr></thead>'
             f'<tbody>{"".join(rows)}</tbody></table></div></section>')
 
 

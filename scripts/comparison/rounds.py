@@ -81,10 +81,11 @@ class Run:
             new.stop()
 
     def calibrate(self, peer):
-        """Warms a peer up, and sees how much it carries: the base of the rates that are parts of it."""
+        """Warms a peer up, and sees how much it carries, the better of two runs: the base of the rates that are parts of it."""
         seconds = measures.QUICK_SECONDS if self.options.quick else 3
-        sample, _ = load.run(peer, "requests", "/bench/1k", seconds, 0.5, ["--connections", measures.BUSY])
-        self.saturation[peer.name] = sample["rate"]
+        for _ in range(2):
+            sample, _ = load.run(peer, "requests", "/bench/1k", seconds, 0.3, ["--connections", measures.BUSY])
+            self.saturation[peer.name] = max(sample["rate"], self.saturation.get(peer.name, 0))
 
     def plan(self, cases):
         """[(round, case, peer)]: case by case, the order of the peers rotating."""
@@ -119,6 +120,14 @@ class Run:
             self.samples.append({"peer": name, "case": case.key, "round": number, "order": index, **sample})
             say(f"{head} {short(sample)}")
 
+    def peaks(self):
+        """The most memory that each process ever had."""
+        for described in self.described:
+            peer = self.started.get(described["name"])
+            if peer:
+                described["peak_mib"] = {name: sum(lab.rss_kib(pid, "VmHWM:") for pid in ids) / 1024
+                                         for name, ids in peer.processes.items()}
+
     def alive(self, name):
         """A peer whose process has ended takes no further part."""
         peer = self.started[name]
@@ -139,7 +148,7 @@ def short(sample):
     if "sockets" in sample:
         return f"{sample['sockets']} connections for {sample['held']} held ({sample['links']} links)"
     cpu = sum(value for name, value in sample["cpu_s"].items() if name not in ("origin", "upstream"))
-    if sample["bytes"] / max(sample["requests"], 1) > 500_000:
+    if sample["kind"] == "transfer":
         return f"{sample['bytes'] / sample['seconds'] / 1e9:.2f} GB/s, {cpu / (sample['bytes'] / 1e9):.2f} CPU s/GB"
     return (f"{sample['rate']:7.0f}/s  p50 {sample['p50_ms']:.2f}  p99 {sample['p99_ms']:.2f} ms  "
             f"{1e6 * cpu / sample['requests']:.1f} µs CPU")

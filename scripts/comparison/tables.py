@@ -50,16 +50,17 @@ def columns(measure, result, peer):
 
 
 def table(result, case):
-    """(headings, rows): a row is (peer, figures by heading, [(process, figure)], None) or (peer, None, None, reason)."""
+    """(headings, rows): a row is (peer, figures by heading, [(process, figure)], None) or (peer, None, None, reason). Peers of
+    which the case was not asked have no row."""
     headings, rows = [], []
     for name, peer in result.peers.items():
         main, parts = columns(case["measure"], result, name)
         headings = headings or [heading for heading, _ in main]
         try:
-            rows.append((name, [result.figure(name, case["key"], of) for _, of in main],
+            rows.append((name, [result.figure_or_none(name, case["key"], of) for _, of in main],
                          [(process, result.figure(name, case["key"], of)) for process, of in parts], None))
         except Missing as reason:
-            if case.get("only") and name not in case["only"]:
+            if str(reason).startswith(UNASKED):
                 continue
             rows.append((name, None, None, str(reason)))
     return headings, rows
@@ -84,13 +85,15 @@ def text(result):
             heading = case["measure"]
             lines += ["", f"{HEADINGS[heading]}. {EXPLANATIONS[heading]}"]
         headings, rows = table(result, case)
-        shown = [[result.peers[name]["title"], *(number(figure.median) for figure in figures),
+        shown = [[result.peers[name]["title"], *(number(figure and figure.median) for figure in figures),
                   ", ".join(f"{process} {number(figure.median)}" for process, figure in parts) if len(parts) > 1 else ""]
                  for name, figures, parts, reason in rows if reason is None]
         lines += ["", f"  {case['title']}"]
+        if not rows:
+            lines.append(f"  {UNASKED} in this run")
         if shown:
             lines += grid(["", *headings, "of which" if any(row[-1] for row in shown) else ""], shown)
-        lines += [f"  – {reason}" for *_, reason in rows if reason is not None]
+        lines += [f"  – {reason.splitlines()[0]}" for *_, reason in rows if reason is not None]
     return "\n".join([*lines, "", *promise_lines(result)])
 
 
