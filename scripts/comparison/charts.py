@@ -32,7 +32,7 @@ def bars(rows, unit):
             f'title="{escape(part)}: {number(value)} {escape(unit)}"></i>' for n, (part, value) in enumerate(parts) if value > 0)
         dots = "".join(f'<b style="left:{100 * value / most:.2f}%" title="round {n + 1}: {number(value)} {escape(unit)}"></b>'
                        for n, value in enumerate(figure.values))
-        said = ", ".join(f"{part} {number(value)}" for part, value in parts) if len(parts) > 1 else ""
+        said = ", ".join(f"{part} {number(value)}" for part, value in parts if value) if len(parts) > 1 else ""
         lines.append(f'<div class="bar {css(peer)}"><span class="who">{escape(title)}</span>'
                      f'<span class="track">{pieces}{dots}</span><span class="value">{number(figure.median)}</span>'
                      + (f'<small class="parts">{escape(said)}</small>' if said else "") + "</div>")

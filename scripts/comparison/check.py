@@ -76,6 +76,15 @@ class Statistics(unittest.TestCase):
         thin = charts.thin(curve)
         self.assertEqual(sorted(thin), thin)
 
+    def test_a_machine_that_was_not_quiet_is_told(self):
+        self.assertTrue(tables.quiet(self.result)[1])
+        for sample in self.result.data["samples"]:
+            sample |= {"foreign_cores": 0.5, "stolen_cores": 0.0}
+        sentence, is_quiet = tables.quiet(self.result)
+        self.assertFalse(is_quiet)
+        self.assertIn("0.50 cores", sentence)
+        self.assertIn("not quiet", page.html(self.result))
+
     def test_cpu_for_a_gigabyte(self):
         self.assertAlmostEqual(self.result.figure("tidegate", "download", figures.cpu_s_per_gb()).median, 1.0)
 

@@ -92,9 +92,13 @@ class Result:
             raise Missing("no round has both")
         return Figure(tuple(values))
 
-    def outer(self, peer):
-        """The processes that clients see: all but those behind the firewall."""
-        return [name for name in self.peers[peer].get("processes", []) if name not in self.peers[peer]["inside"]]
+    def disturbed(self):
+        """(cores that other processes took: median and most, cores that the hypervisor took: most), or None."""
+        seen = [(one["foreign_cores"], one["stolen_cores"]) for one in self.data["samples"] if "foreign_cores" in one]
+        if not seen:
+            return None
+        foreign, stolen = zip(*seen)
+        return statistics.median(foreign), max(foreign), max(stolen)
 
     def histogram(self, peer, case):
         """All rounds' counts together: [(upper bound in µs, count)], ascending."""

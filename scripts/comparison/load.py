@@ -2,7 +2,11 @@
 
 import functools
 import json
+import os
+import pathlib
+import resource
 import subprocess
+import time
 
 from . import lab
 
@@ -36,6 +40,34 @@ def command(peer, kind, path, seconds, warm_up, flags):
         "--duration", f"{round(seconds * 1000)}ms", "--warm-up", f"{round(warm_up * 1000)}ms", *flags)]
 
 
+def machine_seconds():
+    """CPU seconds of the whole machine since its start: busy ones, and those that the hypervisor gave to others."""
+    fields = [int(field) for field in pathlib.Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    user, nice, system, _, _, irq, softirq, steal = fields
+    tick = os.sysconf("SC_CLK_TCK")
+    return (user + nice + system + irq + softirq) / tick, steal / tick
+
+
+class Quiet:
+    """What the machine did beside a sample: CPU of processes that are not the comparison's, in cores, and stolen CPU."""
+
+    def __init__(self, peer):
+        self.pids = [pid for ids in {**peer.processes, **peer.origin.pids}.values() for pid in ids]
+
+    def own(self):
+        used = resource.getrusage(resource.RUSAGE_CHILDREN), resource.getrusage(resource.RUSAGE_SELF)
+        return sum(map(lab.cpu_seconds, self.pids)) + sum(one.ru_utime + one.ru_stime for one in used)
+
+    def __enter__(self):
+        self.began, self.before, (self.busy, self.stolen) = time.monotonic(), self.own(), machine_seconds()
+        return self
+
+    def __exit__(self, *of):
+        seconds, (busy, stolen) = time.monotonic() - self.began, machine_seconds()
+        own = self.own() - self.before if not of[0] else 0
+        self.figures = {"foreign_cores": max(0.0, (busy - self.busy - own) / seconds), "stolen_cores": (stolen - self.stolen) / seconds}
+
+
 def run(peer, kind, path, seconds, warm_up, flags):
     """The sample, and the command line that it came from (ids of processes and the result file left out)."""
     require(peer.place.program, kind, [flag for flag in flags if str(flag).startswith("--")])
@@ -44,13 +76,14 @@ def run(peer, kind, path, seconds, warm_up, flags):
     file.unlink(missing_ok=True)
     whole = peer.place.on_cores("load", [*line, *pids(peer), "--json", file])
     try:
-        done = subprocess.run(whole, check=False, capture_output=True, text=True, timeout=seconds + warm_up + GRACE,
-                              start_new_session=True)
+        with Quiet(peer) as quiet:
+            done = subprocess.run(whole, check=False, capture_output=True, text=True, timeout=seconds + warm_up + GRACE,
+                                  start_new_session=True)
     except subprocess.TimeoutExpired:
         raise lab.Failed(f"the load did not end within {seconds + warm_up + GRACE:.0f} s") from None
     if not file.exists():
         raise lab.Failed(f"the load failed:\n{(done.stdout + done.stderr).strip()[-800:]}")
-    return sample(json.loads(file.read_text()), kind), " ".join(line)
+    return sample(json.loads(file.read_text()), kind) | quiet.figures, " ".join(line)
 
 
 def sample(run_, kind):

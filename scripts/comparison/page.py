@@ -23,7 +23,7 @@ def drawn(measure):
     what = "handshake" if measure == "handshakes" else "request"
     cpu = (f"CPU µs a {what}, of all its processes", "µs", cpu_us(), lambda name: cpu_us([name]))
     if measure == "rate":
-        return [cpu, ("p99, ms", "ms", plain("p99_ms"), None)]
+        return [cpu, ("p50, ms", "ms", plain("p50_ms"), None), ("p99, ms", "ms", plain("p99_ms"), None)]
     return [cpu, (f"{what.title()}s a second", "/s", plain("rate"), None)]
 
 
@@ -103,7 +103,7 @@ def peers_section(result):
                     f'</td><td class="text">{said}</td><td>{number(carried)}</td><td class="text">{escape(peaks) or "–"}</td></tr>')
     return ('<h2 id="peers">Peers</h2><p>Plain proxies carry no tunnel: they are the least that ending TLS costs, with the origin in '
             "reach. Tunnels are dialled from inside. All lead to the same nginx over HTTP/1.1 with kept connections, and were "
-            'looked at before: right bytes, bodies read whole, connections kept.</p><section class="card"><div class="wide"><table><thead><tr>'
+            'looked at before: right bytes, bodies read whole, connections kept.</p><section class="card"><div class="wide"><table class="peers"><thead><tr>'
             '<th></th><th class="text">what it is here</th><th class="text">version</th><th>when first loaded,<br>requests/s</th>'
             '<th class="text">peak memory, MiB</th></tr></thead>'
             f'<tbody>{"".join(rows)}</tbody></table></div></section>')
@@ -134,13 +134,14 @@ def setup_section(result):
 
 
 def lead(result):
-    data = result.data
+    data, (sentence, is_quiet) = result.data, tables.quiet(result)
     names = [f'“{peer["title"]}”' if "," in peer["title"] else peer["title"] for peer in data["peers"] if not peer["left_out"]]
     return (f'<h1>Tidegate beside its peers</h1><p class="lead">The same work through {escape(", ".join(names[:-1]))}'
             f'{" and " if len(names) > 1 else ""}{escape(names[-1] if names else "nothing")}, in turn, in {data["options"]["rounds"]} '
             f'round(s) on one machine: {escape(data["machine"]["cpu"])}, {data["machine"]["cores"]} cores, {escape(data["created"][:10])}.</p>'
             '<p class="soft">Load generator, origin and servers share these cores, and loopback hides the network. So CPU time by the kernel’s '
-            "count and ratios within the run say much; requests a second say what was left of the cores.</p>")
+            "count and ratios within the run say much; requests a second say what was left of the cores.</p>"
+            f'<p class="{"soft" if is_quiet else "loud"}">{escape(sentence)}</p>')
 
 
 def html(result):

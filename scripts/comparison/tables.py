@@ -3,6 +3,8 @@
 from . import promises
 from .figures import OF_THE_ORIGIN, UNASKED, Missing, client_bytes, cpu_s_per_gb, cpu_us, number, plain
 
+# Above this the machine had something else to do.
+QUIET_CORES = 0.1
 HEADINGS = {
     "saturation": "As many requests as go",
     "rate": "At a fixed rate",
@@ -66,6 +68,18 @@ def table(result, case):
     return headings, rows
 
 
+def quiet(result):
+    """(sentence, whether the machine was quiet) about what else it did while it was measured."""
+    seen = result.disturbed()
+    if not seen:
+        return "What else the machine did is not known.", True
+    median, most, stolen = seen
+    if median <= QUIET_CORES and stolen <= QUIET_CORES * 2:
+        return f"The machine was quiet: other processes took {median:.2f} cores (median of the samples; at most {most:.2f}).", True
+    return (f"The machine was not quiet: other processes took {median:.2f} cores (median of the samples; at most {most:.2f}), the "
+            f"hypervisor at most {stolen:.2f}. Times and absolute figures are worse than they would be; ratios hold better."), False
+
+
 def grid(headings, rows):
     """Lines of a table whose first column is text and whose others are numbers."""
     widths = [max(len(str(row[n])) for row in [headings, *rows] if n < len(row)) for n in range(len(headings))]
@@ -94,7 +108,7 @@ def text(result):
         if shown:
             lines += grid(["", *headings, "of which" if any(row[-1] for row in shown) else ""], shown)
         lines += [f"  – {reason.splitlines()[0]}" for *_, reason in rows if reason is not None]
-    return "\n".join([*lines, "", *promise_lines(result)])
+    return "\n".join([*lines, "", *promise_lines(result), "", quiet(result)[0]])
 
 
 def promise_lines(result):
