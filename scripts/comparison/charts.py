@@ -9,6 +9,7 @@ from .figures import number
 # Hue says whose program it is, a broken line that it is a tunnel; both are in the style sheet.
 CLASSES = {"tidegate": "t", "nginx": "n", "haproxy": "h", "haproxy-reverse": "h r", "envoy": "e", "envoy-reverse": "e r",
            "rathole": "o"}
+QUANTILES = (0, 0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999)
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 760, 330, 58, 16, 14, 40
 SHADES = (1.0, 0.62, 0.38)
 
@@ -65,7 +66,8 @@ def percentiles(curves, name):
     x = lambda q: LEFT + (WIDTH - LEFT - RIGHT) * min(math.log10(1 / max(1 - q, 1e-9)), right) / right
     y = lambda ms: TOP + (HEIGHT - TOP - BOTTOM) * (1 - math.log(ms / least) / math.log(most / least))
     parts = []
-    for q, label in ((0, "0"), (0.5, "50 %"), (0.9, "90 %"), (0.99, "99 %"), (0.999, "99.9 %"), (0.9999, "99.99 %"), (0.99999, "99.999 %")):
+    for q in QUANTILES:
+        label = f"{100 * q:.10g} %" if q else "0"
         if math.log10(1 / (1 - q)) <= right + 1e-9:
             parts.append(f'<path class="grid" d="M{x(q):.1f} {TOP}V{HEIGHT - BOTTOM}"/>'
                          f'<text class="tick" x="{x(q):.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{label}</text>')
@@ -73,14 +75,15 @@ def percentiles(curves, name):
         parts.append(f'<path class="grid" d="M{LEFT} {y(value):.1f}H{WIDTH - RIGHT}"/>'
                      f'<text class="tick" x="{LEFT - 7}" y="{y(value) + 3.5:.1f}" text-anchor="end">{value:g}</text>')
     parts.append(f'<text class="tick" x="{LEFT - 7}" y="{HEIGHT - BOTTOM + 16}" text-anchor="end">ms</text>'
-                 f'<text class="tick" x="{(WIDTH + LEFT) / 2}" y="{HEIGHT - 6}" text-anchor="middle">share of requests that took no longer</text>')
+                 f'<text class="tick" x="{(WIDTH + LEFT) / 2}" y="{HEIGHT - 6}" text-anchor="middle">'
+                 "share of requests that took no longer</text>")
     for peer, _, points in reversed(curves):
         line = "L".join(f"{x(q):.1f} {y(ms):.1f}" for q, ms in points)
         parts.append(f'<path class="curve {css(peer)}" data-peer="{escape(peer)}" d="M{line}"/>')
-    data = json.dumps({"right": right, "curves": [[peer, title, points] for peer, title, points in curves]}).replace("<", "\\u003c")
+    data = json.dumps({"right": right, "curves": curves}).replace("<", "\\u003c")
     legend = "".join(f'<button class="key {css(peer)}" data-peer="{escape(peer)}" aria-pressed="true">'
-                     f'<svg viewBox="0 0 26 8" aria-hidden="true"><path class="curve {css(peer)}" d="M0 4H26"/></svg>{escape(title)}</button>'
-                     for peer, title, _ in curves)
+                     f'<svg viewBox="0 0 26 8" aria-hidden="true"><path class="curve {css(peer)}" d="M0 4H26"/></svg>'
+                     f"{escape(title)}</button>" for peer, title, _ in curves)
     return (f'<figure class="percentiles" aria-label="{escape(name)}"><div class="legend">{legend}</div><div class="wide">'
             f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">{"".join(parts)}<path class="cross" d=""/></svg></div>'
             f'<p class="reading">&nbsp;</p><script type="application/json">{data}</script></figure>')
@@ -102,5 +105,5 @@ def promise_scale(promise, figure):
     most = max(promise.at_most * 1.5, figure.most)
     at = lambda value: f"{100 * value / most:.2f}%"
     dots = "".join(f'<b style="left:{at(value)}"></b>' for value in figure.values)
-    return (f'<span class="scale"><em style="width:{at(promise.at_most)}"></em><em class="far" style="width:{at(promise.moonshot)}"></em>'
-            f'{dots}<u style="left:{at(figure.median)}"></u></span>')
+    return (f'<span class="scale"><em style="width:{at(promise.at_most)}"></em>'
+            f'<em class="far" style="width:{at(promise.moonshot)}"></em>{dots}<u style="left:{at(figure.median)}"></u></span>')

@@ -26,20 +26,22 @@ def canned():
             one("tidegate", "saturation-1k-64", number, {"gateway": 0.010 * factor, "connector": 0.020 * factor}),
             one("haproxy", "saturation-1k-64", number, {"haproxy": 0.040 * factor}),
             one("tidegate", "download", number, {"gateway": 1.0 * factor, "connector": 1.0 * factor}),
-            {"peer": "tidegate", "case": "idle", "round": number, "clients": 10, "bytes_a_client": {"gateway": 3000.0, "connector": 8.0},
-             "kernel_bytes_a_client": 4000.0},
+            {"peer": "tidegate", "case": "idle", "round": number, "clients": 10,
+             "bytes_a_client": {"gateway": 3000.0, "connector": 8.0}, "kernel_bytes_a_client": 4000.0},
             {"peer": "tidegate", "case": "held", "round": number, "held": 10, "links": 1, "upstream": 10, "sockets": 11},
         ]
-    kinds = [("tidegate", "Tidegate", ["gateway", "connector"], ["connector"], None), ("haproxy", "HAProxy", ["haproxy"], [], None),
+    kinds = [("tidegate", "Tidegate", ["gateway", "connector"], ["connector"], None),
+             ("haproxy", "HAProxy", ["haproxy"], [], None),
              ("nginx", EVIL, [], [], f"it ended:\n{EVIL}")]
     peers = [{"name": name, "title": title, "what": "…", "tunnel": bool(inside), "inside": inside, "processes": processes,
               "version": "1", "ciphers": {}, "configs": {"it.conf": EVIL}, "commands": [EVIL], "left_out": out}
              for name, title, processes, inside, out in kinds]
-    cases = [{"key": case.key, "measure": case.measure, "title": case.title, "only": case.only, "seconds": 1, "commands": {"tidegate": EVIL}}
+    cases = [{"key": case.key, "measure": case.measure, "title": case.title, "seconds": 1, "commands": {"tidegate": EVIL}}
              for case in measures.CASES]
     return figures.Result({
         "schema": 1, "created": "2026-01-01T00:00:00Z", "command": EVIL, "origin": EVIL, "samples": samples, "peers": peers,
-        "cases": cases, "saturation": {"tidegate": 1000.0}, "options": {"rounds": 3, "shards": 1, "logs": "off", "pin": False},
+        "cases": cases, "saturation": {"tidegate": 1000.0},
+        "options": {"rounds": 3, "shards": 1, "load_shards": 1, "logs": "off", "pin": False},
         "notes": [{"peer": "haproxy", "case": "light", "round": 0, "text": f"status 503 {EVIL}"}],
         "machine": {"cpu": EVIL, "cores": 2, "memory_gib": 1, "kernel": "6", "system": "", "mitigations": {}}})
 
@@ -64,7 +66,8 @@ class Statistics(unittest.TestCase):
         self.assertEqual([round(value, 9) for value in ratio.values], [0.25, 0.25, 0.25])
 
     def test_a_missing_peer_is_told_with_its_reason(self):
-        for peer, case, reason in (("nginx", "download", "it ended:"), ("haproxy", "light", "status 503"), ("envoy", "light", "no part")):
+        for peer, case, reason in (("nginx", "download", "it ended:"), ("haproxy", "light", "status 503"),
+                                   ("envoy", "light", "no part")):
             with self.assertRaisesRegex(figures.Missing, reason):
                 self.result.figure(peer, case, figures.cpu_us())
 

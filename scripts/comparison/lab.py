@@ -112,7 +112,6 @@ class Lab:
     """Where one comparison lives. `pin` puts load and origin on the first core and the peers' processes on the others."""
 
     def __init__(self, program, pin=False):
-        self.dir = pathlib.Path(tempfile.mkdtemp(prefix="tidegate-compare-"))
         self.program = program
         self.servers = []
         self.cores = {"load": None, "peer": None}
@@ -121,7 +120,7 @@ class Lab:
             if len(cores) < 2:
                 raise Failed("--pin: there is one core")
             self.cores = {"load": cores[:1], "peer": cores[1:]}
-        self.certificates()
+        self.dir = pathlib.Path(tempfile.mkdtemp(prefix="tidegate-compare-"))
 
     def certificates(self):
         """A PKI as `tidegate pki` makes it: ECDSA P-256 throughout. `both.pem` files are certificate and key in one."""

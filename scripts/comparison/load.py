@@ -37,7 +37,8 @@ def command(peer, kind, path, seconds, warm_up, flags):
     place = peer.place
     return [str(part) for part in (
         place.program, "load", kind, "--url", f"https://localhost:{peer.port}{path}", "--ca", place.dir / "ca.pem",
-        "--duration", f"{round(seconds * 1000)}ms", "--warm-up", f"{round(warm_up * 1000)}ms", *flags)]
+        "--duration", f"{round(seconds * 1000)}ms", "--warm-up", f"{round(warm_up * 1000)}ms",
+        "--shards", peer.options.load_shards, *flags)]
 
 
 def machine_seconds():
@@ -65,7 +66,8 @@ class Quiet:
     def __exit__(self, *of):
         seconds, (busy, stolen) = time.monotonic() - self.began, machine_seconds()
         own = self.own() - self.before if not of[0] else 0
-        self.figures = {"foreign_cores": max(0.0, (busy - self.busy - own) / seconds), "stolen_cores": (stolen - self.stolen) / seconds}
+        self.figures = {"foreign_cores": max(0.0, (busy - self.busy - own) / seconds),
+                        "stolen_cores": (stolen - self.stolen) / seconds}
 
 
 def run(peer, kind, path, seconds, warm_up, flags):

@@ -32,7 +32,7 @@ class Case:
     run: object
     quick: tuple | None = None
     only: tuple | None = None
-    seconds: float = 5.0
+    seconds: float = 4.0
     warm_up: float = 1.0
     extra_seconds: float = 0.5
     quick_rounds: int = 1_000
@@ -84,7 +84,8 @@ def wrk(context, case, peer):
     line = [program, "-t1", "-c64", f"-d{seconds}s", "--latency", f"https://localhost:{peer.port}/bench/1k"]
     named = {**peer.processes, **peer.origin.pids}
     before = {name: sum(map(lab.cpu_seconds, ids)) for name, ids in named.items()}
-    done = subprocess.run(peer.place.on_cores("load", line), check=False, capture_output=True, text=True, start_new_session=True)
+    line = peer.place.on_cores("load", line)
+    done = subprocess.run(line, check=False, capture_output=True, text=True, start_new_session=True)
     spent = {name: sum(map(lab.cpu_seconds, ids)) - before[name] for name, ids in named.items()}
     if done.returncode or re.search(r"Non-2xx|Socket errors", done.stdout):
         raise lab.Failed(f"wrk: {(done.stdout + done.stderr).strip()[-400:]}")

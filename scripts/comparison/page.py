@@ -47,7 +47,8 @@ def figures_table(result, case):
     for name, figures, _, reason in rows:
         who = f'<td><i class="mark"></i>{escape(result.peers[name]["title"])}</td>'
         if reason is not None:
-            body.append(f'<tr class="{css(name)}">{who}<td class="reason" colspan="{len(headings)}">{escape(reason)}</td></tr>')
+            reason = f'<td class="reason" colspan="{len(headings)}">{escape(reason)}</td>'
+            body.append(f'<tr class="{css(name)}">{who}{reason}</tr>')
             continue
         cells = "".join(f"<td>{number(one and one.median)}<small>{spread(one)}</small></td>" for one in figures)
         body.append(f'<tr class="{css(name)}">{who}{cells}</tr>')
@@ -67,8 +68,26 @@ def case_card(result, case):
             [(name, result.peers[name]["title"],
               [(q, us / 1000) for q, us in percentile_curve(counts)])
              for name in result.measured(case["key"]) if (counts := result.histogram(name, case["key"]))], case["title"])
-    return (f'<section class="card"><h3>{escape(case["title"])}</h3><div class="charts">{bars}</div>{curves}'
-            f'<h4>Medians, and the least and most of the rounds</h4>{figures_table(result, case)}</section>')
+    return card(f'<h3>{escape(case["title"])}</h3><div class="charts">{bars}</div>{curves}'
+                f"<h4>Medians, and the least and most of the rounds</h4>{figures_table(result, case)}")
+
+
+def titled(name, title, text):
+    return f'<h2 id="{name}">{escape(title)}</h2><p>{escape(text)}</p>'
+
+
+def card(content):
+    return f'<section class="card">{content}</section>'
+
+
+def words_table(kind, headings, rows):
+    """A table with words in it; a heading that begins with `<` of a column of figures, the others of words."""
+    head = "".join(f"<th>{escape(one[1:])}</th>" if one.startswith("<") else f'<th class="text">{escape(one)}</th>' for one in headings)
+    return card(f'<div class="wide"><table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>')
+
+
+def details(summary, text):
+    return f"<details><summary>{escape(summary)}</summary><pre>{escape(text)}</pre></details>"
 
 
 def promises_section(result):
@@ -82,11 +101,11 @@ def promises_section(result):
         rows.append(f"<tr>{what}<td>{number(figure.median, promise.unit)}<small>{spread(figure)}</small></td>"
                     f"<td>{charts.promise_scale(promise, figure)}</td>"
                     f'<td class="verdict {verdict}">{verdict}</td></tr>')
-    return ('<h2 id="promises">Promises</h2><p>What Tidegate promises beside its peers, measured in this run alone. A ratio is taken '
-            "within each round; the median of the rounds counts. On the scale the light part is the promise, the dark part where "
-            'it should go (“moonshot”), dots are rounds, the line is their median.</p><section class="card"><div class="wide"><table class="promises">'
-            '<thead><tr><th class="text"></th><th>at most</th><th>moonshot</th><th>measured</th><th></th><th></th></tr></thead>'
-            f'<tbody>{"".join(rows)}</tbody></table></div></section>')
+    text = ("What Tidegate promises beside its peers, measured in this run alone. A ratio is taken within each round; the median of "
+            "the rounds counts. On the scale the light part is the promise, the dark part where it should go (“moonshot”); dots are "
+            "rounds, the line is their median.")
+    return titled("promises", "Promises", text) + words_table(
+        "promises", ["", "<at most", "<moonshot", "<measured", "", ""], rows)
 
 
 def peers_section(result):
@@ -95,52 +114,52 @@ def peers_section(result):
         said = escape(peer["version"])
         if peer["left_out"]:
             said += f'<small>left out: {escape(peer["left_out"].strip())}</small>'
-        if peer.get("ciphers"):
-            said += f'<small>{escape(", ".join(peer["ciphers"].values()))}</small>'
-        carried = result.data.get("saturation", {}).get(name)
+        said += f'<small>{escape(", ".join(peer.get("ciphers", {}).values()))}</small>'
         peaks = ", ".join(f"{process} {number(mib)}" for process, mib in peer.get("peak_mib", {}).items())
-        rows.append(f'<tr class="{css(name)}"><td><i class="mark"></i>{escape(peer["title"])}</td><td class="text">{escape(peer["what"])}'
-                    f'</td><td class="text">{said}</td><td>{number(carried)}</td><td class="text">{escape(peaks) or "–"}</td></tr>')
-    return ('<h2 id="peers">Peers</h2><p>Plain proxies carry no tunnel: they are the least that ending TLS costs, with the origin in '
-            "reach. Tunnels are dialled from inside. All lead to the same nginx over HTTP/1.1 with kept connections, and were "
-            'looked at before: right bytes, bodies read whole, connections kept.</p><section class="card"><div class="wide"><table class="peers"><thead><tr>'
-            '<th></th><th class="text">what it is here</th><th class="text">version</th><th>when first loaded,<br>requests/s</th>'
-            '<th class="text">peak memory, MiB</th></tr></thead>'
-            f'<tbody>{"".join(rows)}</tbody></table></div></section>')
+        rows.append(f'<tr class="{css(name)}"><td><i class="mark"></i>{escape(peer["title"])}</td>'
+                    f'<td class="text">{escape(peer["what"])}</td><td class="text">{said}</td>'
+                    f'<td>{number(result.data["saturation"].get(name))}</td><td class="text">{escape(peaks) or "–"}</td></tr>')
+    text = ("Plain proxies carry no tunnel: they are the least that ending TLS costs, with the origin in reach. Tunnels are dialled "
+            "from inside. All lead to the same nginx over HTTP/1.1 with kept connections, and were looked at before: right bytes, "
+            "bodies read whole, connections kept.")
+    return titled("peers", "Peers", text) + words_table(
+        "peers", ["", "what it is here", "version, and the ciphers agreed on", "<first load, requests/s", "peak memory, MiB"], rows)
+
+
+def facts(result):
+    data, machine, options = result.data, result.data["machine"], result.data["options"]
+    pinned = "load and origin on the first core, the peers on the others" if options["pin"] else "as the kernel chooses"
+    rows = [("command", data["command"]), ("when", data["created"]), ("CPU", f'{machine["cpu"]}, {machine["cores"]} cores'),
+            ("memory", f'{machine["memory_gib"]} GiB'), ("kernel", machine["kernel"]), ("system", machine["system"]),
+            ("mitigations", ", ".join(machine["mitigations"]) or "none"), ("quiet", tables.quiet(result)[0]),
+            ("rounds", options["rounds"]), ("threads of a peer's process", options["shards"]),
+            ("threads of the load generator", options["load_shards"]), ("access logs", options["logs"]), ("cores", pinned)]
+    return card("<dl>" + "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in rows) + "</dl>")
 
 
 def setup_section(result):
-    data, machine = result.data, result.data["machine"]
-    rows = [("command", data["command"]), ("when", data["created"]), ("cpu", f'{machine["cpu"]}, {machine["cores"]} cores'),
-            ("memory", f'{machine["memory_gib"]} GiB'), ("kernel", machine["kernel"]), ("system", machine["system"]),
-            ("mitigations", ", ".join(machine["mitigations"]) or "none"),
-            ("rounds", data["options"]["rounds"]), ("threads of a peer's process", data["options"]["shards"]),
-            ("access logs", data["options"]["logs"]),
-            ("cores", "load and origin on the first core, the peers on the others" if data["options"]["pin"] else "as the kernel chooses")]
-    facts = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in rows)
-    files = [("origin.conf", "The origin", data["origin"])]
-    files += [(file, peer["title"], text) for peer in data["peers"] for file, text in peer.get("configs", {}).items()]
-    configs = "".join(f"<details><summary>{escape(who)}: {escape(file)}</summary><pre>{escape(text)}</pre></details>" for file, who, text in files)
-    started = "\n".join(command for peer in data["peers"] for command in peer.get("commands", []))
-    lines = "".join(
-        f"<details><summary>{escape(case['title'])}</summary><pre>{escape(chr(10).join(case['commands'].values()))}</pre></details>"
-        for case in data["cases"] if case.get("commands"))
-    notes = "".join(f"<li>{escape(result.peers[note['peer']]['title'])}, {escape(note['case'] or 'in general')}: {escape(note['text'])}</li>"
-                    for note in data["notes"])
-    return (f'<h2 id="setup">How it was measured</h2><section class="card"><dl>{facts}</dl></section>'
-            f"<h3>Configurations, whole</h3>{configs}<details><summary>How the peers were started</summary><pre>{escape(started)}</pre></details>"
-            f"<h3>Loads, one line a peer</h3>{lines}"
-            + (f"<h3>What could not be measured</h3><ul>{notes}</ul>" if notes else ""))
+    data = result.data
+    configs = details("The origin: origin.conf", data["origin"]) + "".join(
+        details(f'{peer["title"]}: {file}', text) for peer in data["peers"] for file, text in peer.get("configs", {}).items())
+    started = details("How the peers were started", "\n".join(line for peer in data["peers"] for line in peer.get("commands", [])))
+    loads = "".join(details(case["title"], "\n".join(case["commands"].values())) for case in data["cases"] if case["commands"])
+    notes = "".join(f"<li>{escape(result.peers[note['peer']]['title'])}, {escape(note['case'] or 'in general')}: "
+                    f"{escape(note['text'])}</li>" for note in data["notes"])
+    failed = f"<h3>What could not be measured</h3><ul>{notes}</ul>" if notes else ""
+    return (f'<h2 id="setup">How it was measured</h2>{facts(result)}<h3>Configurations, whole</h3>{configs}{started}'
+            f"<h3>Loads, one line a peer</h3>{loads}{failed}")
 
 
 def lead(result):
     data, (sentence, is_quiet) = result.data, tables.quiet(result)
-    names = [f'“{peer["title"]}”' if "," in peer["title"] else peer["title"] for peer in data["peers"] if not peer["left_out"]]
-    return (f'<h1>Tidegate beside its peers</h1><p class="lead">The same work through {escape(", ".join(names[:-1]))}'
-            f'{" and " if len(names) > 1 else ""}{escape(names[-1] if names else "nothing")}, in turn, in {data["options"]["rounds"]} '
-            f'round(s) on one machine: {escape(data["machine"]["cpu"])}, {data["machine"]["cores"]} cores, {escape(data["created"][:10])}.</p>'
-            '<p class="soft">Load generator, origin and servers share these cores, and loopback hides the network. So CPU time by the kernel’s '
-            "count and ratios within the run say much; requests a second say what was left of the cores.</p>"
+    names = [f"“{peer['title']}”" if "," in peer["title"] else peer["title"] for peer in data["peers"] if not peer["left_out"]]
+    through = f'{", ".join(names[:-1])} and {names[-1]}' if len(names) > 1 else "".join(names) or "nothing"
+    machine, rounds = data["machine"], data["options"]["rounds"]
+    return ("<h1>Tidegate beside its peers</h1>"
+            f'<p class="lead">The same work through {escape(through)}, in turn, in {rounds} round{"s" if rounds > 1 else ""} '
+            f'on one machine: {escape(machine["cpu"])}, {machine["cores"]} cores, {escape(data["created"][:10])}.</p>'
+            '<p class="soft">Load generator, origin and servers share these cores, and loopback hides the network. So CPU time by '
+            "the kernel’s count and ratios within the run say much; requests a second say what was left of the cores.</p>"
             f'<p class="{"soft" if is_quiet else "loud"}">{escape(sentence)}</p>')
 
 
@@ -149,13 +168,14 @@ def html(result):
     for case in result.data["cases"]:
         if case["measure"] != heading:
             heading = case["measure"]
-            sections.append(f'<h2 id="{heading}">{escape(tables.HEADINGS[heading])}</h2><p>{escape(tables.EXPLANATIONS[heading])}</p>')
+            sections.append(titled(heading, tables.HEADINGS[heading], tables.EXPLANATIONS[heading]))
         sections.append(case_card(result, case))
     measures = dict.fromkeys(case["measure"] for case in result.data["cases"])
     links = [("promises", "Promises"), ("peers", "Peers"), *((name, tables.HEADINGS[name]) for name in measures),
              ("setup", "How it was measured")]
     nav = "".join(f'<a href="#{name}">{escape(text)}</a>' for name, text in links)
-    return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
-            f'<title>Tidegate beside its peers</title><style>{(HERE / "page.css").read_text()}</style></head><body>{lead(result)}'
-            f'<nav>{nav}</nav>{promises_section(result)}{peers_section(result)}{"".join(sections)}{setup_section(result)}'
+    return ('<!doctype html><html lang="en"><head><meta charset="utf-8">'
+            '<meta name="viewport" content="width=device-width,initial-scale=1"><title>Tidegate beside its peers</title>'
+            f'<style>{(HERE / "page.css").read_text()}</style></head><body>{lead(result)}<nav>{nav}</nav>'
+            f'{promises_section(result)}{peers_section(result)}{"".join(sections)}{setup_section(result)}'
             f'<script>{(HERE / "page.js").read_text()}</script></body></html>\n')

@@ -51,7 +51,8 @@ class Run:
                 if peer:
                     peer.stop()
                 continue
-            described |= {"ciphers": look.ciphers(peer), "processes": list(peer.processes), "configs": peer.configs, "commands": peer.commands}
+            described |= {"ciphers": look.ciphers(peer), "processes": list(peer.processes), "configs": peer.configs,
+                          "commands": peer.commands}
 
     def begin(self, kind, origin=None):
         """Starts one, and waits until it answers as it must."""
@@ -110,7 +111,7 @@ class Run:
                 continue
             try:
                 sample, line = case.run(self.context, case, self.started[name])
-            except lab.Failed as error:
+            except (lab.Failed, OSError) as error:
                 failures[case.key, name] = failures.get((case.key, name), 0) + 1
                 self.notes.append({"peer": name, "case": case.key, "round": number, "text": str(error)})
                 say(f"{head} {first(str(error))}")

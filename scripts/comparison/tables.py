@@ -32,6 +32,11 @@ def gigabytes(sample):
     return sample["bytes"] / sample["seconds"] / 1e9
 
 
+def load_us(sample):
+    """The load generator's own CPU; wrk's is not known."""
+    return 1e6 * sample["load_cpu_s"] / sample["requests"] if "load_cpu_s" in sample else None
+
+
 def columns(measure, result, peer):
     """[(heading, of)] of the figures; a peer's processes are the last ones, as [(process, of)]."""
     processes = result.peers[peer].get("processes", [])
@@ -47,7 +52,7 @@ def columns(measure, result, peer):
     what = "a handshake" if measure == "handshakes" else "a request"
     rate = "handshakes/s" if measure == "handshakes" else "requests/s"
     return ([(rate, plain("rate")), ("p50 ms", plain("p50_ms")), ("p99 ms", plain("p99_ms")), ("p99.9 ms", plain("p999_ms")),
-             (f"CPU µs {what}", cpu_us()), ("origin's", cpu_us(OF_THE_ORIGIN))],
+             (f"CPU µs {what}", cpu_us()), ("origin's", cpu_us(OF_THE_ORIGIN)), ("load's", load_us)],
             [(name, cpu_us([name])) for name in processes])
 
 
@@ -75,8 +80,8 @@ def quiet(result):
         return "What else the machine did is not known.", True
     median, most, stolen = seen
     if median <= QUIET_CORES and stolen <= QUIET_CORES * 2:
-        return f"The machine was quiet: other processes took {median:.2f} cores (median of the samples; at most {most:.2f}).", True
-    return (f"The machine was not quiet: other processes took {median:.2f} cores (median of the samples; at most {most:.2f}), the "
+        return f"The machine was quiet: other processes took {median:.2f} cores (median of samples; most {most:.2f}).", True
+    return (f"The machine was not quiet: other processes took {median:.2f} cores (median of samples; most {most:.2f}), the "
             f"hypervisor at most {stolen:.2f}. Times and absolute figures are worse than they would be; ratios hold better."), False
 
 

@@ -78,7 +78,8 @@ class Connection(asyncio.BufferedProtocol):
             self.answer("no such place\n", "404 Not Found")
 
     def answer(self, text, status="200 OK"):
-        self.transport.write(f"HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {len(text)}\r\n\r\n{text}".encode())
+        head = f"HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {len(text)}\r\n\r\n"
+        self.transport.write((head + text).encode())
 
 
 async def main(port):
