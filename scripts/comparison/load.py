@@ -70,11 +70,16 @@ class Quiet:
                         "stolen_cores": (stolen - self.stolen) / seconds}
 
 
+def result_file(place):
+    """Where a run's result is, until the next run."""
+    return place.dir / "load.json"
+
+
 def run(peer, kind, path, seconds, warm_up, flags):
     """The sample, and the command line that it came from (ids of processes and the result file left out)."""
     require(peer.place.program, kind, [flag for flag in flags if str(flag).startswith("--")])
     line = command(peer, kind, path, seconds, warm_up, flags)
-    file = peer.place.dir / "load.json"
+    file = result_file(peer.place)
     file.unlink(missing_ok=True)
     whole = peer.place.on_cores("load", [*line, *pids(peer), "--json", file])
     try:

@@ -123,7 +123,8 @@ def handshakes(*more):
         flags = [peer.place.dir / flag if flag.endswith((".pem", ".key")) else flag for flag in more]
         sample, line = load.run(peer, "handshakes", "/bench/1k", context.seconds(case), context.warm_up(case), flags)
         if "--resumed" in more and sample["resumed_share"] < 0.9:
-            raise lab.Failed(f"only {100 * sample['resumed_share']:.0f} % of its handshakes were resumed")
+            raise lab.Failed(f"only {100 * sample['resumed_share']:.0f} % of its handshakes were resumed (a server that sends tickets "
+                             "with its first answer gives none to clients that shake hands and leave)")
         return sample, line
 
     return run

@@ -1,6 +1,7 @@
 """The run: peers are started and looked at, loaded once to see what they can, then measured in turn."""
 
 import contextlib
+import shutil
 import sys
 import time
 
@@ -117,6 +118,8 @@ class Run:
                 say(f"{head} {first(str(error))}")
                 self.alive(name)
                 continue
+            if self.options.keep and load.result_file(self.place).exists():
+                shutil.move(load.result_file(self.place), self.options.keep / f"{case.key}.{name}.{number + 1}.json")
             self.lines.setdefault(case.key, {}).setdefault(name, line)
             self.samples.append({"peer": name, "case": case.key, "round": number, "order": index, **sample})
             say(f"{head} {short(sample)}")
