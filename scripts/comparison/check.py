@@ -87,6 +87,7 @@ class Statistics(unittest.TestCase):
         self.assertFalse(is_quiet)
         self.assertIn("0.50 cores", sentence)
         self.assertIn("not quiet", page.html(self.result))
+        self.assertIn("kept, on a busy machine", tables.text(self.result))
 
     def test_cpu_for_a_gigabyte(self):
         self.assertAlmostEqual(self.result.figure("tidegate", "download", figures.cpu_s_per_gb()).median, 1.0)

@@ -100,7 +100,7 @@ def promises_section(result):
             continue
         rows.append(f"<tr>{what}<td>{number(figure.median, promise.unit)}<small>{spread(figure)}</small></td>"
                     f"<td>{charts.promise_scale(promise, figure)}</td>"
-                    f'<td class="verdict {verdict}">{verdict}</td></tr>')
+                    f'<td class="verdict {verdict}">{verdict}<small>{tables.busy(result, promise).lstrip(", ")}</small></td></tr>')
     text = ("What Tidegate promises beside its peers, measured in this run alone. A ratio is taken within each round; the median of "
             "the rounds counts. On the scale the light part is the promise, the dark part where it should go (“moonshot”); dots are "
             "rounds, the line is their median.")

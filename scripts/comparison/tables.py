@@ -33,8 +33,8 @@ def gigabytes(sample):
 
 
 def load_us(sample):
-    """The load generator's own CPU; wrk's is not known."""
-    return 1e6 * sample["load_cpu_s"] / sample["requests"] if "load_cpu_s" in sample else None
+    """The load generator's own CPU, where it is known: wrk's is not."""
+    return 1e6 * sample["load_cpu_s"] / sample["requests"] if sample.get("load_cpu_s") else None
 
 
 def columns(measure, result, peer):
@@ -85,6 +85,11 @@ def quiet(result):
             f"hypervisor at most {stolen:.2f}. Times and absolute figures are worse than they would be; ratios hold better."), False
 
 
+def busy(result, promise):
+    """What a verdict on CPU time must be taken with."""
+    return "" if quiet(result)[1] or not promise.of_time else ", on a busy machine"
+
+
 def grid(headings, rows):
     """Lines of a table whose first column is text and whose others are numbers."""
     widths = [max(len(str(row[n])) for row in [headings, *rows] if n < len(row)) for n in range(len(headings))]
@@ -122,7 +127,7 @@ def promise_lines(result):
         measured = number(figure.median, promise.unit) if figure else "–"
         spread = f"{number(figure.least)} … {number(figure.most)}" if figure else ""
         rows.append([promise.what, f"{promise.at_most:g}", f"{promise.moonshot:g}", measured, spread,
-                     verdict if figure else "not measured"])
+                     verdict + busy(result, promise) if figure else "not measured"])
     lines = ["Promises, all within this run", "", *grid(["", "at most", "moonshot", "measured", "rounds", ""], rows)]
     reasons = [(promise.what, verdict) for promise, figure, verdict in promises.judged(result)
                if not figure and not verdict.startswith(UNASKED)]
