@@ -53,6 +53,10 @@ class Peer:
             server.wait_until("listens", lambda: lab.listens(port))
         return server
 
+    def logs(self):
+        """Whether the process that clients see logs each request; those inside never do, so that each request has one line."""
+        return self.options.logs == "on"
+
     def start(self):
         raise NotImplementedError
 

@@ -34,7 +34,7 @@ def client_tls(shared):
     return {"name": "envoy.transport_sockets.tls", "typed_config": config}
 
 
-def manager(peer, routes, **more):
+def manager(peer, routes, logs, **more):
     """The HTTP connection manager: prefix to cluster, no time-outs that would end a held request."""
     listed = [{"match": {"prefix": prefix}, "route": {"cluster": cluster, "timeout": "0s", "idle_timeout": "1200s"}}
               for prefix, cluster in routes]
@@ -42,7 +42,7 @@ def manager(peer, routes, **more):
     config = {"@type": f"{TYPES}.filters.network.http_connection_manager.v3.HttpConnectionManager", "stat_prefix": "http",
               "stream_idle_timeout": "1200s", "http_filters": [router],
               "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": listed}]}, **more}
-    if peer.options.logs == "on":
+    if logs:
         log = {"@type": f"{TYPES}.access_loggers.file.v3.FileAccessLog", "path": str(peer.dir / "access.log")}
         config["access_log"] = [{"name": "envoy.access_loggers.file", "typed_config": log}]
     return {"name": "envoy.filters.network.http_connection_manager", "typed_config": config}
@@ -80,7 +80,7 @@ class EnvoyProxy(Peer):
         return f"Envoy {parts[1]} ({parts[-1]})" if len(parts) > 2 else said
 
     def start(self):
-        chain = {"filters": [manager(self, ROUTES)],
+        chain = {"filters": [manager(self, ROUTES, self.logs())],
                  "transport_socket": server_tls(self.place.dir, self.place.dir / "clients-ca.pem", False, ["http/1.1"])}
         listener = {"name": "clients", "address": address(self.port), "filter_chains": [chain]}
         run(self, "envoy", {"static_resources": {"listeners": [listener], "clusters": origins(self.origin)}}, self.port)
@@ -107,7 +107,7 @@ class EnvoyTunnel(Peer):
 
         accept = {"name": "envoy.filters.network.reverse_tunnel", "typed_config":
                   {"@type": f"{TYPES}.filters.network.reverse_tunnel.v3.ReverseTunnel", "ping_interval": "10s"}}
-        clients = {"filters": [manager(self, [("/", "inside")])],
+        clients = {"filters": [manager(self, [("/", "inside")], self.logs())],
                    "transport_socket": server_tls(shared, shared / "clients-ca.pem", False, ["http/1.1"])}
         links = {"filters": [accept], "transport_socket": server_tls(shared, shared / "ca.pem", True, ["h2", "http/1.1"])}
         kind = {"@type": f"{TYPES}.clusters.reverse_connection.v3.ReverseConnectionClusterConfig",
@@ -130,5 +130,5 @@ class EnvoyTunnel(Peer):
             "bootstrap_extensions": [extension("downstream", "inside")],
             "static_resources": {
                 "listeners": [{"name": "requests", "listener_filters_timeout": "0s", "address": dial, "filter_chains": [
-                    {"filters": [manager(self, ROUTES, http2_protocol_options=streams)]}]}],
+                    {"filters": [manager(self, ROUTES, False, http2_protocol_options=streams)]}]}],
                 "clusters": [cluster("edge", self.links, transport_socket=client_tls(shared)), *origins(self.origin)]}}, None)

@@ -8,9 +8,9 @@ from .base import Peer, version_of
 OLDEST_TUNNEL = (2, 9)
 
 
-def frame(options, more=""):
-    log = "    log stdout format raw local0\n" if options.logs == "on" else ""
-    line = "    log global\n    option httplog\n" if options.logs == "on" else ""
+def frame(options, more="", logs=False):
+    log = "    log stdout format raw local0\n" if logs else ""
+    line = "    log global\n    option httplog\n" if logs else ""
     return f"""\
 global
     nbthread {options.shards}
@@ -61,7 +61,7 @@ class HaproxyProxy(Peer):
         return said_version(["haproxy"])
 
     def start(self):
-        path = self.write("haproxy.cfg", frame(self.options) + clients(self, CHOICE) + origins(self.origin))
+        path = self.write("haproxy.cfg", frame(self.options, logs=self.logs()) + clients(self, CHOICE) + origins(self.origin))
         server = self.run("haproxy", ["haproxy", "-db", "-f", path], self.port)
         self.processes["haproxy"] = [server.pid]
 
@@ -87,7 +87,7 @@ class HaproxyTunnel(Peer):
         streams = "    expose-experimental-directives\n    tune.h2.be.max-concurrent-streams 1000\n" \
                   "    tune.h2.fe.max-concurrent-streams 1000\n" \
                   "    tune.h2.be.initial-window-size 1048576\n    tune.h2.fe.initial-window-size 1048576\n"
-        edge = self.write("edge.cfg", frame(self.options, streams) + clients(self, "    default_backend inside\n") + f"""
+        edge = self.write("edge.cfg", frame(self.options, streams, self.logs()) + clients(self, "    default_backend inside\n") + f"""
 backend inside
     server inside rhttp@
 frontend links

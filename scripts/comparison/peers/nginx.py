@@ -8,7 +8,7 @@ from .base import Peer, version_of
 def tls_front(peer, files, far):
     """The configuration of a TLS proxy towards two ports of this machine."""
     shared, options = peer.place.dir, peer.options
-    log = f"access_log {peer.dir}/access.log combined buffer=64k flush=1s;" if options.logs == "on" else "access_log off;"
+    log = f"access_log {peer.dir}/access.log combined buffer=64k flush=1s;" if peer.logs() else "access_log off;"
     return nginx_frame(peer.dir, options.shards, 16384, f"""\
     {log}
     client_max_body_size 0;

@@ -23,7 +23,7 @@ class Tidegate(Peer):
         return version_of([options.program, "--version"])
 
     def start(self):
-        shared, access = self.place.dir, "all" if self.options.logs == "on" else "off"
+        shared = self.place.dir
         self.links, self.admin, inner = lab.free_port(), lab.free_port(), lab.free_port()
         gateway = self.write("gateway.toml", f"""\
 [gateway]
@@ -39,7 +39,7 @@ key = "{shared}/server.key"
 [relay]
 connector_ca = "{shared}/ca.pem"
 [log]
-access = "{access}"
+access = "{'all' if self.logs() else 'off'}"
 """)
         connector = self.write("connector.toml", f"""\
 [connector]
@@ -69,7 +69,7 @@ auth = "none"
 timeout = "20m"
 max_body = "unlimited"
 [log]
-access = "{access}"
+access = "off"
 """)
         for role, config, port in (("gateway", gateway, self.admin), ("connector", connector, inner)):
             server = self.run(role, [self.options.program, role, "--config", config], port)
