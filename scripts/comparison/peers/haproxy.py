@@ -15,6 +15,7 @@ def frame(options, more="", logs=False):
 global
     nbthread {options.shards}
     maxconn 9000
+    tune.bufsize 65536
 {log}{more}
 defaults
     mode http
@@ -86,6 +87,7 @@ class HaproxyTunnel(Peer):
         self.links = lab.free_port()
         streams = "    expose-experimental-directives\n    tune.h2.be.max-concurrent-streams 1000\n" \
                   "    tune.h2.fe.max-concurrent-streams 1000\n" \
+                  "    tune.h2.max-frame-size 65536\n" \
                   "    tune.h2.be.initial-window-size 1048576\n    tune.h2.fe.initial-window-size 1048576\n"
         edge = self.write("edge.cfg", frame(self.options, streams, self.logs()) + clients(self, "    default_backend inside\n") + f"""
 backend inside
