@@ -165,6 +165,10 @@ class Page(unittest.TestCase):
             self.assertIn(charts.escape(what), text)
             self.assertIn(what, terminal)
 
+    def test_a_peer_that_was_left_out_is_told_once(self):
+        before_the_promises = tables.text(canned()).split("Promises, all")[0]
+        self.assertEqual(before_the_promises.count("left out: it ended:"), 1)
+
     def test_a_run_without_samples(self):
         result = canned()
         empty = figures.Result({**result.data, "samples": [], "saturation": {}})

@@ -10,6 +10,8 @@ from .origin import Origin
 
 READY_SECONDS = 15
 FAILURES = 2
+CALIBRATIONS = 4
+ENOUGH = 2
 
 
 def say(text):
@@ -39,21 +41,23 @@ class Run:
             described = {"name": kind.name, "title": kind.title, "what": kind.what, "tunnel": kind.tunnel,
                          "inside": list(kind.inside), "version": "", "left_out": None}
             self.described.append(described)
-            peer = None
             try:
                 described["version"] = kind.version(self.options)
-                peer = self.started[kind.name] = self.begin(kind)
+                peer = self.begin(kind)
+                described |= {"ciphers": look.ciphers(peer), "processes": list(peer.processes), "configs": peer.configs,
+                              "commands": peer.commands}
+                self.started[kind.name] = peer
                 say(f"compare: {kind.title}: {described['version']}")
-                self.calibrate(peer)
-            except lab.Failed as error:
-                described["left_out"] = str(error)
-                self.started.pop(kind.name, None)
-                say(f"compare: {kind.title} is left out: {error}")
-                if peer:
-                    peer.stop()
-                continue
-            described |= {"ciphers": look.ciphers(peer), "processes": list(peer.processes), "configs": peer.configs,
-                          "commands": peer.commands}
+            except (lab.Failed, OSError) as error:
+                self.leave_out(described, error)
+        self.calibrate()
+
+    def leave_out(self, described, error):
+        described["left_out"] = str(error)
+        say(f"compare: {described['title']} is left out: {error}")
+        peer = self.started.pop(described["name"], None)
+        if peer:
+            peer.stop()
 
     def begin(self, kind, origin=None):
         """Starts one, and waits until it answers as it must."""
@@ -82,12 +86,24 @@ class Run:
         finally:
             new.stop()
 
-    def calibrate(self, peer):
-        """Warms a peer up, and sees how much it carries, the better of two runs: the base of the rates that are parts of it."""
-        seconds = measures.QUICK_SECONDS if self.options.quick else 3
-        for _ in range(2):
-            sample, _ = load.run(peer, "requests", "/bench/1k", seconds, 0.3, ["--connections", measures.BUSY])
-            self.saturation[peer.name] = max(sample["rate"], self.saturation.get(peer.name, 0))
+    def calibrate(self):
+        """Warms the peers up, and sees how much each carries, the best of some runs in turn: the base of the rates that are parts
+        of it. On a busy machine a short run may carry nothing, so one that fails has more time in the next."""
+        failed = {}
+        for attempt in range(CALIBRATIONS):
+            for described in self.described:
+                peer = self.started.get(described["name"])
+                if not peer or attempt >= ENOUGH and peer.name in self.saturation:
+                    continue
+                seconds = measures.QUICK_SECONDS * (attempt + 1) if self.options.quick else 3
+                try:
+                    sample, _ = load.run(peer, "requests", "/bench/1k", seconds, 0.3, ["--connections", measures.BUSY])
+                    self.saturation[peer.name] = max(sample["rate"], self.saturation.get(peer.name, 0))
+                except lab.Failed as error:
+                    failed[peer.name] = error
+        for described in self.described:
+            if described["name"] in self.started and described["name"] not in self.saturation:
+                self.leave_out(described, failed[described["name"]])
 
     def plan(self, cases):
         """[(round, case, peer)]: case by case, the order of the peers rotating."""

@@ -57,8 +57,8 @@ def columns(measure, result, peer):
 
 
 def table(result, case):
-    """(headings, rows): a row is (peer, figures by heading, [(process, figure)], None) or (peer, None, None, reason). Peers of
-    which the case was not asked have no row."""
+    """(headings, rows): a row is (peer, figures by heading, [(process, figure)], None) or (peer, None, None, reason). Peers that
+    were left out of the run, or of which the case was not asked, have no row."""
     headings, rows = [], []
     for name, peer in result.peers.items():
         main, parts = columns(case["measure"], result, name)
@@ -67,7 +67,7 @@ def table(result, case):
             rows.append((name, [result.figure_or_none(name, case["key"], of) for _, of in main],
                          [(process, result.figure(name, case["key"], of)) for process, of in parts], None))
         except Missing as reason:
-            if str(reason).startswith(UNASKED):
+            if peer["left_out"] or str(reason).startswith(UNASKED):
                 continue
             rows.append((name, None, None, str(reason)))
     return headings, rows
@@ -103,7 +103,11 @@ def grid(headings, rows):
 
 def text(result):
     """The whole result for a terminal."""
-    lines, heading = [], None
+    lines, heading = ["Peers"], None
+    for peer in result.peers.values():
+        lines.append(f"  {peer['title']}: {peer['what']}; {peer['version'] or 'version unknown'}")
+        if peer["left_out"]:
+            lines.append(f"    left out: {peer['left_out'].strip().splitlines()[0]}")
     for case in result.data["cases"]:
         if case["measure"] != heading:
             heading = case["measure"]
