@@ -15,6 +15,10 @@ pub enum Command {
     Channels(super::load_channels::Channels),
     /// Opens channels, pushes to them through a connector's API: times from call to client and to receipt, what fails
     Push(super::load_channels::Push),
+    /// Shows results again, and draws one or several as a page
+    Report(super::load_report::Report),
+    /// Compares two results: ratios, what is noise, what else differs; exit 2 when worse than --fail-above
+    Diff(super::load_report::Diff),
 }
 
 pub fn run(command: Command) -> ExitCode {
@@ -24,6 +28,8 @@ pub fn run(command: Command) -> ExitCode {
         Command::Transfer(options) => super::load_run::transfer(options),
         Command::Channels(options) => super::load_channels::channels(options),
         Command::Push(options) => super::load_channels::push(options),
+        Command::Report(options) => super::load_report::report(&options),
+        Command::Diff(options) => super::load_report::diff(&options),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

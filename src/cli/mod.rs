@@ -5,6 +5,7 @@ mod demo;
 mod load;
 mod load_channels;
 mod load_run;
+mod load_report;
 mod push;
 mod reload;
 mod token;

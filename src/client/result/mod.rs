@@ -13,7 +13,7 @@
 //! | `file` | reading and writing, `NAME=FILE` |
 //! | `warnings` | what makes a run's figures doubtful, the load generator's own limit before all |
 //! | `words` | numbers with units, and a run as a sentence |
-//! | `text`, `diff` | the report on a terminal, and of two runs side by side |
+//! | `text`, `html`, `diff` | the report on a terminal, as a page, and of two runs side by side |
 //!
 //! What a file holds may come from anybody: it is never trusted as HTML, and no figure of it can make a report panic.
 
@@ -21,6 +21,7 @@ pub mod diff;
 pub mod environment;
 pub mod file;
 pub mod histogram;
+pub mod html;
 mod merge;
 pub mod text;
 mod warnings;
