@@ -57,7 +57,7 @@ pub fn figure(value: f64) -> String {
         _ if size >= 99.95 => format!("{value:.0}"),
         _ if size >= 9.995 => format!("{value:.1}"),
         _ if size >= 0.9995 => format!("{value:.2}"),
-        _ if size >= 0.001 => format!("{value:.3}"),
+        _ if size >= 0.000_95 => format!("{value:.3}"),
         _ => format!("{value:.1e}"),
     }
 }

@@ -28,6 +28,8 @@ impl Unit {
     pub fn text(self, value: f64) -> String {
         match self {
             Unit::Number => figure(value),
+            // CPU times are often a few µs.
+            Unit::Micros if value < 99.95 => format!("{} µs", figure(value)),
             Unit::Micros => micros(value),
             Unit::Kib => kibibytes(value as u64),
             Unit::Percent => format!("{} %", figure(value)),
@@ -60,7 +62,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    pub fn text(self) -> &'static str {
+    fn text(self) -> &'static str {
         match self {
             Verdict::Same => "same",
             Verdict::WithinNoise => "within noise",
@@ -71,6 +73,16 @@ impl Verdict {
 }
 
 impl Row {
+    /// The verdict in words, and whether nothing is known of noise.
+    pub fn verdict_text(&self) -> String {
+        match self.verdict() {
+            verdict @ (Verdict::Better | Verdict::Worse) if self.interval.is_none() => {
+                format!("{}, noise unknown", verdict.text())
+            }
+            verdict => verdict.text().to_owned(),
+        }
+    }
+
     /// b/a; none where a is 0 and b is not.
     pub fn ratio(&self) -> Option<f64> {
         let [a, b] = self.values;
@@ -328,7 +340,7 @@ pub fn report(comparison: &Comparison) -> String {
             figures
                 .interval
                 .map_or_else(String::new, |i| interval_text(&i)),
-            figures.verdict().text().to_owned(),
+            figures.verdict_text(),
         ]);
     }
     text += &table(rows);

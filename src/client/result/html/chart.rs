@@ -206,7 +206,7 @@ impl Chart {
         let at = at
             .into_iter()
             .filter(|at| *at >= scale.from && *at <= scale.to);
-        at.map(|at| (at, (self.x.text)(at))).collect()
+        at.map(|at| (at, shortened(&(self.x.text)(at)))).collect()
     }
 
     fn drawing(&self, canvas: &Canvas) -> String {
@@ -324,6 +324,21 @@ impl Chart {
     }
 }
 
+/// A round number without the zeros that say nothing there: `50.0 ms` is `50 ms`.
+fn shortened(text: &str) -> String {
+    let (number, unit) = match text.split_once(' ') {
+        Some((number, unit)) => (number, format!(" {unit}")),
+        None => (text, String::new()),
+    };
+    let plain = number.contains('.') && !number.contains('e');
+    let number = if plain {
+        number.trim_end_matches('0').trim_end_matches('.')
+    } else {
+        number
+    };
+    number.to_owned() + &unit
+}
+
 fn colour(at: usize, dashed: bool) -> String {
     let again = if dashed || at >= COLOURS {
         " dashed"
@@ -435,6 +450,12 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn ticks_are_short() {
+        let texts = ["50.0 ms", "1.50 kB/s", "0", "20,000", "1.0e-3 %"].map(shortened);
+        assert_eq!(texts, ["50 ms", "1.5 kB/s", "0", "20,000", "1.0e-3 %"]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The charts of one run and of several.
 
-use super::super::words::{self, figure, kibibytes, micros};
+use super::super::words::{self, figure, micros};
 use super::super::{Moment, ProcessUse, RawHistogram, Run, histogram};
 use super::chart::{Axis, Chart, Line};
 use std::cmp::Ordering;
@@ -341,7 +341,7 @@ fn percent(value: f64) -> String {
 }
 
 fn mebibytes(value: f64) -> String {
-    kibibytes(value.max(0.0) as u64)
+    format!("{} MiB", figure(value))
 }
 
 /// The processes of a run that are drawn, the load generator last.
@@ -397,7 +397,7 @@ pub fn processes(run: &Run) -> Vec<Chart> {
             "Memory over time",
             "Resident memory of the process; the kernel's own, for sockets, is not in it.",
             value_axis("resident memory", mebibytes),
-            |one| one.rss_kib as f64,
+            |one| one.rss_kib as f64 / 1024.0,
         ),
     ]
 }

@@ -188,9 +188,9 @@ fn figure_table(compared: &Comparison) -> String {
     let rows = compared.rows.iter().map(|row| {
         let verdict = row.verdict();
         let class = match verdict {
-            Verdict::Better => "better",
-            Verdict::Worse => "worse",
-            Verdict::Same | Verdict::WithinNoise => "",
+            Verdict::Better if row.interval.is_some() => "better",
+            Verdict::Worse if row.interval.is_some() => "worse",
+            _ => "",
         };
         vec![
             n(row.name.clone()),
@@ -200,7 +200,10 @@ fn figure_table(compared: &Comparison) -> String {
             n(row
                 .interval
                 .map_or_else(|| "–".to_owned(), |interval| interval_text(&interval))),
-            Cell::Html(format!("<span class=\"{class}\">{}</span>", verdict.text())),
+            Cell::Html(format!(
+                "<span class=\"{class}\">{}</span>",
+                row.verdict_text()
+            )),
         ]
     });
     let rows: Vec<_> = rows.collect();

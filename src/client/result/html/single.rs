@@ -104,7 +104,12 @@ fn key_figures(run: &Run) -> String {
             );
         }
     }
-    format!("<div class=\"tiles\">\n{tiles}</div>\n")
+    // One row, or two of a length.
+    let columns = match tiles.matches("<b>").count() {
+        n if n > 7 => n.div_ceil(2),
+        n => n,
+    };
+    format!("<div class=\"tiles\" style=\"--n:{columns}\">\n{tiles}</div>\n")
 }
 
 fn halves(charts: impl IntoIterator<Item = super::chart::Chart>) -> String {
