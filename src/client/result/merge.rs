@@ -71,6 +71,7 @@ impl Run {
             latency_us: self.latency_us.clone(),
             errors: self.errors.clone(),
             load: self.load.clone(),
+            lost: String::new(),
         }
     }
 }
@@ -90,14 +91,14 @@ impl ProcessUse {
         self.cpu_seconds += other.cpu_seconds;
         self.rss_kib = self.rss_kib.saturating_add(other.rss_kib);
         self.peak_rss_kib = self.peak_rss_kib.saturating_add(other.peak_rss_kib);
-        let mut steps = by_step(&self.timeline, |use_| use_.at);
-        for use_ in &other.timeline {
-            let step = steps.entry(step(use_.at)).or_insert(UseMoment {
-                at: use_.at,
+        let mut steps = by(&self.timeline, |sample| step(sample.at));
+        for sample in &other.timeline {
+            let step = steps.entry(step(sample.at)).or_insert(UseMoment {
+                at: sample.at,
                 ..UseMoment::default()
             });
-            step.cpu_percent += use_.cpu_percent;
-            step.rss_kib = step.rss_kib.saturating_add(use_.rss_kib);
+            step.cpu_percent += sample.cpu_percent;
+            step.rss_kib = step.rss_kib.saturating_add(sample.rss_kib);
         }
         self.timeline = steps.into_values().collect();
     }
@@ -124,42 +125,50 @@ fn members(own: &mut Vec<Member>, others: &[Member]) {
     }
 }
 
-/// Moments are taken each second; those that begin within the same one belong together.
+/// Samples of a process are taken a little after each second began.
 fn step(at: f64) -> i64 {
-    (at + 0.25).floor() as i64
+    (at + 0.02).floor() as i64
 }
 
-fn by_step<T: Clone>(timeline: &[T], at: impl Fn(&T) -> f64) -> BTreeMap<i64, T> {
-    timeline
-        .iter()
-        .map(|one| (step(at(one)), one.clone()))
-        .collect()
+/// Moments of one scenario begin at the same times everywhere.
+fn instant(moment: &Moment) -> i64 {
+    (moment.at * 1e3).round() as i64
+}
+
+fn by<T: Clone>(timeline: &[T], key: impl Fn(&T) -> i64) -> BTreeMap<i64, T> {
+    timeline.iter().map(|one| (key(one), one.clone())).collect()
 }
 
 fn moments(own: &mut Vec<Moment>, others: &[Moment]) {
-    let mut steps = by_step(own, |moment| moment.at);
+    let mut steps = by(own, instant);
     for other in others {
-        let Some(moment) = steps.get_mut(&step(other.at)) else {
-            steps.insert(step(other.at), other.clone());
-            continue;
-        };
-        let (a, b) = (moment.requests as f64, other.requests as f64);
-        let middle = (moment.p50_us as f64 * a + other.p50_us as f64 * b) / (a + b).max(1.0);
-        moment.p50_us = middle.round() as u64;
-        moment.p99_us = moment.p99_us.max(other.p99_us);
-        moment.max_us = moment.max_us.max(other.max_us);
-        moment.at = moment.at.min(other.at);
-        moment.seconds = moment.seconds.max(other.seconds);
-        moment.requests = moment.requests.saturating_add(other.requests);
-        moment.failed = moment.failed.saturating_add(other.failed);
-        moment.bytes_received = moment.bytes_received.saturating_add(other.bytes_received);
-        moment.body_bytes_sent = moment.body_bytes_sent.saturating_add(other.body_bytes_sent);
-        moment.body_bytes_received = moment
-            .body_bytes_received
-            .saturating_add(other.body_bytes_received);
-        moment.backlog = moment.backlog.saturating_add(other.backlog);
+        match steps.get_mut(&instant(other)) {
+            Some(moment) => moment.add(other),
+            None => _ = steps.insert(instant(other), other.clone()),
+        }
     }
     *own = steps.into_values().collect();
+}
+
+impl Moment {
+    /// The same moment on another host beside it.
+    pub fn add(&mut self, other: &Moment) {
+        let (a, b) = (self.requests as f64, other.requests as f64);
+        let middle = (self.p50_us as f64 * a + other.p50_us as f64 * b) / (a + b).max(1.0);
+        self.p50_us = middle.round() as u64;
+        self.p99_us = self.p99_us.max(other.p99_us);
+        self.max_us = self.max_us.max(other.max_us);
+        self.at = self.at.min(other.at);
+        self.seconds = self.seconds.max(other.seconds);
+        self.requests = self.requests.saturating_add(other.requests);
+        self.failed = self.failed.saturating_add(other.failed);
+        self.bytes_received = self.bytes_received.saturating_add(other.bytes_received);
+        self.body_bytes_sent = self.body_bytes_sent.saturating_add(other.body_bytes_sent);
+        self.body_bytes_received = self
+            .body_bytes_received
+            .saturating_add(other.body_bytes_received);
+        self.backlog = self.backlog.saturating_add(other.backlog);
+    }
 }
 
 #[cfg(test)]
@@ -197,21 +206,34 @@ mod tests {
     #[test]
     fn moments_meet_by_their_second() {
         let (mut both, mut late) = (testing::run(), testing::run());
+        // Half a second of ramp-up that only one of them knows is a moment of its own.
+        both.timeline.insert(
+            0,
+            Moment {
+                at: -1.5,
+                seconds: 0.5,
+                requests: 3,
+                ..Moment::default()
+            },
+        );
+        late.load
+            .timeline
+            .iter_mut()
+            .for_each(|sample| sample.at += 0.004);
         for moment in &mut late.timeline {
-            moment.at += 0.1;
             moment.p99_us += 5000;
         }
         late.timeline.push(Moment {
-            at: 10.1,
+            at: 10.0,
             requests: 7,
             ..Moment::default()
         });
         let (own, others) = (both.clone(), late.clone());
         both.merge(&late);
-        assert_eq!(both.timeline.len(), 12);
+        assert_eq!(both.timeline.len(), 13);
         let sum = |run: &Run| run.timeline.iter().map(|m| m.requests).sum::<u64>();
         assert_eq!(sum(&both), sum(&own) + sum(&others));
-        assert_eq!(both.timeline[3].p99_us, own.timeline[3].p99_us + 5000);
+        assert_eq!(both.timeline[4].p99_us, own.timeline[4].p99_us + 5000);
         assert!(both.timeline.windows(2).all(|pair| pair[0].at < pair[1].at));
         assert_eq!(both.load.timeline.len(), own.load.timeline.len());
         assert_eq!(

@@ -115,6 +115,8 @@ pub struct Agent {
     pub errors: BTreeMap<String, u64>,
     /// Its load generator.
     pub load: ProcessUse,
+    /// Why its part is missing; empty of one that ended as it should.
+    pub lost: String,
 }
 
 /// One request of a mix.

@@ -14,6 +14,12 @@ const FEW: u64 = 1000;
 /// Sentences, the weightiest first; none of a run that can be trusted.
 pub fn of(run: &Run) -> Vec<String> {
     let mut found = Vec::new();
+    for agent in run.agents.iter().filter(|agent| !agent.lost.is_empty()) {
+        found.push(format!(
+            "The part of host {} is missing: it {}.",
+            agent.name, agent.lost
+        ));
+    }
     let busy = busiest(run);
     if let Some((name, percent, shards)) = &busy {
         found.push(format!(
