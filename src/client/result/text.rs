@@ -115,7 +115,7 @@ fn pairs(counts: &BTreeMap<String, u64>) -> String {
 }
 
 fn connects(run: &Run) -> String {
-    let mut text = count(run.connects);
+    let mut text = format!("{}   seed: {}", count(run.connects), run.seed);
     if run.handshakes_full + run.handshakes_resumed > 0 {
         _ = write!(
             text,

@@ -62,6 +62,21 @@ pub fn figure(value: f64) -> String {
     }
 }
 
+/// A round number without the zeros that say nothing there: `50.0 ms` is `50 ms`.
+pub fn shortened(text: &str) -> String {
+    let (number, unit) = match text.split_once(' ') {
+        Some((number, unit)) => (number, format!(" {unit}")),
+        None => (text, String::new()),
+    };
+    let plain = number.contains('.') && !number.contains('e');
+    let number = if plain {
+        number.trim_end_matches('0').trim_end_matches('.')
+    } else {
+        number
+    };
+    number.to_owned() + &unit
+}
+
 /// Microseconds as µs, ms or s.
 pub fn micros(us: f64) -> String {
     match us {
@@ -119,6 +134,13 @@ fn arrivals(run: &Run) -> &str {
     }
 }
 
+fn handshake(run: &Run) -> &str {
+    match run.scenario.get("resumed").and_then(Value::as_bool) {
+        Some(true) => "TLS handshake that resumes a session",
+        _ => "full TLS handshake",
+    }
+}
+
 /// Answers of all kinds and failures: what was begun and came to an end.
 pub fn attempts(run: &Run) -> u64 {
     run.requests.saturating_add(failures(run))
@@ -131,7 +153,7 @@ pub fn failures(run: &Run) -> u64 {
 /// What was run, as one sentence.
 pub fn sentence(run: &Run) -> String {
     let kind = kind(run);
-    let seconds = figure(run.seconds);
+    let seconds = shortened(&figure(run.seconds));
     let connections = plural(run.connections as u64, "connection");
     let hosts = match run.agents.len() {
         0 => String::new(),
@@ -140,12 +162,13 @@ pub fn sentence(run: &Run) -> String {
     match (rate(run), run.kind.as_str()) {
         (Some(rate), _) => format!(
             "{} {} a second{}{hosts} over {connections}, for {seconds} s.",
-            figure(rate),
+            shortened(&figure(rate)),
             kind.many,
             arrivals(run),
         ),
         (None, "handshakes") => format!(
-            "{connections} at a time{hosts}, each opened with a TLS handshake and ended, for {seconds} s."
+            "{connections} at a time{hosts}, each opened with a {} and ended, for {seconds} s.",
+            handshake(run)
         ),
         (None, "transfer") => {
             format!(
@@ -219,6 +242,12 @@ mod tests {
             (percent(1.0, 4.0), percent(1.0, 0.0)),
             ("25.0 %".into(), "–".into())
         );
+    }
+
+    #[test]
+    fn round_numbers_are_short() {
+        let texts = ["50.0 ms", "1.50 kB/s", "0", "20,000", "1.0e-3 %"].map(shortened);
+        assert_eq!(texts, ["50 ms", "1.5 kB/s", "0", "20,000", "1.0e-3 %"]);
     }
 
     #[test]

@@ -141,6 +141,14 @@ fn costs(runs: &[NamedRun<'_>]) -> String {
     if most <= 0.0 {
         return String::new();
     }
+    // One name has one colour in all rows.
+    let mut names: Vec<&str> = Vec::new();
+    for process in runs.iter().flat_map(|(_, run)| &run.processes) {
+        if !names.contains(&process.name.as_str()) {
+            names.push(&process.name);
+        }
+    }
+    let colour = |name: &str| names.iter().position(|known| *known == name).unwrap_or(0) % 8;
     let with_processes = runs.iter().filter(|(_, run)| !run.processes.is_empty());
     let rows = with_processes.map(|(name, run)| {
         let text = |value: f64| {
@@ -156,7 +164,7 @@ fn costs(runs: &[NamedRun<'_>]) -> String {
             _ = write!(
                 bar,
                 "<i class=\"c{}\" style=\"width:{:.2}%\" title=\"{}\"></i>",
-                at % 8,
+                colour(&process.name),
                 value / most * 100.0,
                 escape(&process.name)
             );
@@ -174,7 +182,11 @@ fn costs(runs: &[NamedRun<'_>]) -> String {
         ]
     });
     let transfer = runs.iter().all(|(_, run)| run.kind == "transfer");
-    let what = if transfer { "CPU a GB" } else { "CPU for each" };
+    let what = if transfer {
+        "CPU a GB"
+    } else {
+        "CPU for each completed"
+    };
     let rows: Vec<_> = rows.collect();
     table(
         &[n("run"), n(what), n(""), t("of which"), n("memory peak")],

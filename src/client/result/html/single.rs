@@ -1,6 +1,6 @@
 //! The page of one run.
 
-use super::super::words::{self, count, figure, micros};
+use super::super::words::{self, count, figure};
 use super::super::{Run, warnings};
 use super::parts::{self, micros_fine, named, section, tile};
 use super::{begun, document, escape, figures};
@@ -63,6 +63,15 @@ fn key_figures(run: &Run) -> String {
         ("max", "the slowest took", "max"),
     ] {
         tiles += &tile(&named(&run.latency_us, name), word, more, false);
+    }
+    if run.handshakes_resumed > 0 {
+        let full = format!("{} full", count(run.handshakes_full));
+        tiles += &tile(
+            &count(run.handshakes_resumed),
+            "handshakes resumed",
+            &full,
+            false,
+        );
     }
     let failed = words::failures(run);
     let share = words::percent(failed as f64, words::attempts(run) as f64);
@@ -182,15 +191,18 @@ fn members(run: &Run) -> String {
 }
 
 fn machine(run: &Run) -> String {
-    let used = &run.load;
     let mut html = parts::environment(&run.environment);
-    if used.cpu_seconds > 0.0 && run.seconds > 0.0 {
+    if !run.agents.is_empty() {
+        html += &parts::note(
+            "The machine is the one that coordinated the hosts of the load, and that the named processes ran on.",
+        );
+    } else if run.load.cpu_seconds > 0.0 && run.seconds > 0.0 {
         html += &parts::note(&format!(
             "The machine is the one that the load came from; on loopback the servers ran there too, and shared its cores. The \
              load generator used {} cores with {}, {} each {}.",
-            figure(used.cpu_seconds / run.seconds),
+            figure(run.load.cpu_seconds / run.seconds),
             words::plural(run.shards as u64, "thread"),
-            micros(used.cpu_us_per_request),
+            micros_fine(run.load.cpu_us_per_request),
             words::kind(run).one
         ));
     }
