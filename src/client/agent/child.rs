@@ -2,7 +2,7 @@
 
 use std::io::{BufReader, Read};
 use std::process::{Child, ChildStdin};
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::SyncSender;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -25,8 +25,9 @@ pub struct Event {
 pub struct Agent {
     pub name: String,
     child: Child,
-    /// None: it has nothing more to hear.
+    /// None: it has nothing more to hear, since a moment ago.
     input: Option<ChildStdin>,
+    dismissed: Instant,
 }
 
 impl Agent {
@@ -37,7 +38,7 @@ impl Agent {
     pub fn start(
         command: &AgentCommand,
         number: usize,
-        events: Sender<Result<Event, String>>,
+        events: SyncSender<Result<Event, String>>,
     ) -> Result<Agent, String> {
         let name = command.name.clone();
         let mut child = command
@@ -52,7 +53,12 @@ impl Agent {
             thread::spawn(move || pass_on(&name, errors));
         }
         let input = child.stdin.take();
-        Ok(Agent { name, child, input })
+        Ok(Agent {
+            name,
+            child,
+            input,
+            dismissed: Instant::now(),
+        })
     }
 
     /// # Errors
@@ -64,7 +70,9 @@ impl Agent {
 
     /// Ends its input, upon which it ends.
     pub fn dismiss(&mut self) {
-        self.input = None;
+        if self.input.take().is_some() {
+            self.dismissed = Instant::now();
+        }
     }
 
     /// How it ended, for an error; it is waited for shortly.
@@ -77,7 +85,7 @@ impl Agent {
     }
 
     fn wait(&mut self) -> Option<String> {
-        let until = Instant::now() + GRACE;
+        let until = self.dismissed + GRACE;
         loop {
             match self.child.try_wait() {
                 Ok(Some(status)) => return Some(status.to_string()),
@@ -99,7 +107,7 @@ impl Drop for Agent {
     }
 }
 
-fn hear(agent: usize, output: impl Read, events: &Sender<Result<Event, String>>) {
+fn hear(agent: usize, output: impl Read, events: &SyncSender<Result<Event, String>>) {
     let mut output = BufReader::new(output);
     let mut greeted = false;
     loop {
@@ -119,6 +127,20 @@ fn hear(agent: usize, output: impl Read, events: &Sender<Result<Event, String>>)
 
 /// Why an agent is lost that just ended; how it ended is added.
 pub const GONE: &str = "ended";
+
+/// As an error of an agent reads.
+pub fn of(agent: &Agent, why: &str) -> String {
+    format!("agent {} {why}", agent.name)
+}
+
+/// Why an agent is lost, with how its process ended.
+pub fn explained(agent: &mut Agent, why: String) -> String {
+    if why == GONE {
+        format!("{why}: {}", agent.ending())
+    } else {
+        why
+    }
+}
 
 /// The first line, of which the numbers are looked at first: the rest may be of another time.
 fn greeting(line: &[u8]) -> Result<FromAgent, String> {

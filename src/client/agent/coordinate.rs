@@ -1,26 +1,24 @@
 //! The coordinator: starts the agents, deals the scenario out, lets them begin together, and makes one run of their results.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::ops::{Deref, DerefMut};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::super::load::live::Live;
-use super::super::load::run::Progress;
-use super::super::load::timeline::Clock;
-use super::super::load::watch::Watched;
 use super::super::load::{Scenario, seeded};
 use super::super::process::Process;
-use super::super::result::{self, Environment, Moment, Run};
-use super::child::{Agent, Event, GONE};
+use super::super::result::{self, Environment, Run};
+use super::child::{Agent, Event, explained, of};
 use super::command::distinct;
+use super::course::{Course, End};
 use super::{AgentCommand, FromAgent, ToAgent, part};
 
 /// A login and the start of a program, a password typed by hand included.
 const HELLO: Duration = Duration::from_secs(60);
 /// Names looked up, files read, threads started.
 const PREPARED: Duration = Duration::from_secs(60);
-/// Beyond what the scenario takes, for the way of a result.
-const RESULT: Duration = Duration::from_secs(30);
+/// Messages that wait; agents that say more wait themselves.
+const EVENTS_MAX: usize = 64;
 /// The class of error that a lost agent counts as.
 pub const LOST: &str = "agent lost";
 
@@ -40,14 +38,17 @@ pub fn coordinate(
     let mut commands = commands.to_vec();
     distinct(&mut commands);
 
-    let (events_in, events) = channel();
+    // Before the run: a process may be gone after it.
+    let environment = Environment::read(pids);
+
+    let (events_in, events) = sync_channel(EVENTS_MAX);
     interrupt(events_in.clone());
-    let mut agents = Vec::new();
+    let mut agents = Agents(Vec::new());
     for (number, command) in commands.iter().enumerate() {
         agents.push(Agent::start(command, number, events_in.clone())?);
     }
     drop(events_in);
-    let mut greetings = greeted(&mut agents, &events)?;
+    let greetings = greeted(&mut agents, &events)?;
     for (agent, part) in agents.iter_mut().zip(&parts) {
         let scenario = Box::new(part.clone());
         agent
@@ -59,74 +60,105 @@ pub fn coordinate(
     })?;
 
     let mut course = Course::new(&scenario, agents.len(), processes);
-    for agent in &mut agents {
+    for agent in agents.iter_mut() {
         agent.tell(&ToAgent::Go).map_err(|why| of(agent, &why))?;
     }
     course.follow(&mut agents, &events)?;
     let (ends, watched) = course.end();
 
+    let parts = greetings
+        .into_iter()
+        .zip(parts)
+        .zip(agents.iter().zip(ends));
+    let parts = parts.map(|((environment, part), (agent, end))| Part {
+        name: agent.name.clone(),
+        environment,
+        scenario: part,
+        end,
+    });
+    let mut run = joined(parts)?;
+    // What was asked for, not what the first was told.
+    run.scenario = scenario.to_kept();
+    run.seed = scenario.seed.unwrap_or_default();
+    run.intended_rate = scenario.rate.unwrap_or_default();
+    run.environment = environment;
+    let bodies = run.body_bytes_received.saturating_add(run.body_bytes_sent);
+    (run.processes, _) = watched.uses(run.requests, bodies);
+    Ok(run)
+}
+
+/// What became of one agent.
+struct Part {
+    name: String,
+    environment: Environment,
+    scenario: Scenario,
+    end: End,
+}
+
+/// One run of all parts; those that are missing are errors in it.
+fn joined(parts: impl Iterator<Item = Part>) -> Result<Run, String> {
     let mut whole: Option<Run> = None;
     let mut lost = Vec::new();
-    for ((agent, end), (greeting, part)) in
-        agents.iter().zip(ends).zip(greetings.drain(..).zip(&parts))
-    {
-        match end {
+    for part in parts {
+        match part.end {
             End::Result(mut run) => {
-                run.environment = greeting;
-                run.agents = vec![run.as_agent(&agent.name)];
+                run.environment = part.environment;
+                run.agents = vec![run.as_agent(&part.name)];
                 match &mut whole {
                     Some(whole) => whole.merge(&run),
                     None => whole = Some(*run),
                 }
             }
             End::Lost(why) => lost.push(result::Agent {
-                name: agent.name.clone(),
-                environment: greeting,
-                connections: part.connections,
-                shards: part.shards,
+                name: part.name,
+                environment: part.environment,
+                connections: part.scenario.connections,
+                shards: part.scenario.shards,
                 lost: why,
                 ..result::Agent::default()
             }),
         }
     }
+    let told = |agent: &result::Agent| format!("{} {}", agent.name, agent.lost);
     let Some(mut run) = whole else {
         let each: Vec<_> = lost
             .iter()
-            .map(|agent| format!("agent {} {}", agent.name, agent.lost))
+            .map(|agent| format!("agent {}", told(agent)))
             .collect();
         return Err(each.join("; "));
     };
-    for agent in &lost {
-        *run.errors.entry(LOST.to_owned()).or_default() += 1;
-        let example = format!("{} {}", agent.name, agent.lost);
-        run.error_examples.entry(LOST.to_owned()).or_insert(example);
+    if let Some(first) = lost.first() {
+        run.errors.insert(LOST.to_owned(), lost.len() as u64);
+        run.error_examples.insert(LOST.to_owned(), told(first));
     }
     run.agents.extend(lost);
-    // What was asked for, not what the first was told.
-    run.scenario = scenario.to_kept();
-    run.seed = scenario.seed.unwrap_or_default();
-    run.intended_rate = scenario.rate.unwrap_or_default();
-    run.environment = Environment::read(pids);
-    let bodies = run.body_bytes_received.saturating_add(run.body_bytes_sent);
-    (run.processes, _) = watched.uses(run.requests, bodies);
     Ok(run)
 }
 
-fn of(agent: &Agent, why: &str) -> String {
-    format!("agent {} {why}", agent.name)
+/// All of a run. Those that are left at its end are dismissed together, so that they end side by side.
+struct Agents(Vec<Agent>);
+
+impl Deref for Agents {
+    type Target = Vec<Agent>;
+    fn deref(&self) -> &Vec<Agent> {
+        &self.0
+    }
 }
 
-/// Why an agent is lost, with how its process ended.
-fn explained(agent: &mut Agent, why: String) -> String {
-    if why == GONE {
-        format!("{why}: {}", agent.ending())
-    } else {
-        why
+impl DerefMut for Agents {
+    fn deref_mut(&mut self) -> &mut Vec<Agent> {
+        &mut self.0
+    }
+}
+
+impl Drop for Agents {
+    fn drop(&mut self) {
+        self.0.iter_mut().for_each(Agent::dismiss);
     }
 }
 
 /// Ctrl-C and SIGTERM end the run as an error does, so that every agent is ended.
-fn interrupt(events: Sender<Result<Event, String>>) {
+fn interrupt(events: SyncSender<Result<Event, String>>) {
     let wait = async move {
         use tokio::signal::unix::{SignalKind, signal};
         let terminate = signal(SignalKind::terminate());
@@ -203,132 +235,6 @@ fn all(
         return Err(of(agent, &why));
     }
     Ok(())
-}
-
-/// How an agent's part ended.
-enum End {
-    Result(Box<Run>),
-    Lost(String),
-}
-
-/// The run while it goes on.
-struct Course {
-    clock: Clock,
-    end: Instant,
-    /// Who has no result by then is lost.
-    last: Instant,
-    watched: Watched,
-    live: Live,
-    moments: Vec<Moment>,
-    sums: Vec<(u64, u64)>,
-    ends: Vec<Option<End>>,
-}
-
-impl Course {
-    fn new(scenario: &Scenario, agents: usize, processes: Vec<Process>) -> Course {
-        let lead = scenario.lead();
-        let clock = Clock::new(Instant::now(), lead, lead + scenario.duration);
-        let end = clock.measured_from() + scenario.duration;
-        Course {
-            clock,
-            end,
-            last: end + scenario.timeout + RESULT,
-            watched: Watched::new(processes, clock),
-            live: Live::new(scenario.kind, scenario.rate.is_some()),
-            moments: vec![Moment::default(); agents],
-            sums: vec![(0, 0); agents],
-            ends: (0..agents).map(|_| None).collect(),
-        }
-    }
-
-    /// To the last agent's end.
-    fn follow(
-        &mut self,
-        agents: &mut [Agent],
-        events: &Receiver<Result<Event, String>>,
-    ) -> Result<(), String> {
-        while self.ends.iter().any(Option::is_none) {
-            let now = Instant::now();
-            self.watched.look(now, self.end);
-            if now >= self.last {
-                let open = self.ends.iter_mut().filter(|end| end.is_none());
-                open.for_each(|end| *end = Some(End::Lost("had no result in time".to_owned())));
-                return Ok(());
-            }
-            let until = self.watched.next_look(self.end).min(self.last);
-            match events.recv_timeout(until.saturating_duration_since(now)) {
-                Ok(event) => {
-                    let event = event?;
-                    self.take(&mut agents[event.agent], event);
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return Ok(()),
-            }
-        }
-        Ok(())
-    }
-
-    fn take(&mut self, agent: &mut Agent, event: Event) {
-        let number = event.agent;
-        if self.ends[number].is_some() {
-            return;
-        }
-        let end = match event.said {
-            Ok(FromAgent::Progress {
-                moment,
-                requests,
-                failed,
-            }) => {
-                (self.moments[number], self.sums[number]) = (moment, (requests, failed));
-                self.show();
-                return;
-            }
-            Ok(FromAgent::Result { run }) => End::Result(run),
-            Ok(FromAgent::Failed { why }) => End::Lost(format!("failed: {why}")),
-            Ok(said) => End::Lost(
-                format!("said {said:?} in the course of the run")
-                    .chars()
-                    .take(200)
-                    .collect(),
-            ),
-            Err(why) => End::Lost(explained(agent, why)),
-        };
-        agent.dismiss();
-        match &end {
-            // What a server spends is measured over the time that its answers are.
-            End::Result(_) => self.watched.stop(Instant::now()),
-            End::Lost(why) => eprintln!("tidegate load: {}", of(agent, why)),
-        }
-        self.ends[number] = Some(end);
-    }
-
-    /// The line on the terminal: all agents' last moments together.
-    fn show(&mut self) {
-        let mut joint = Moment::default();
-        for moment in self.moments.iter().filter(|moment| moment.seconds > 0.0) {
-            joint.add(moment);
-        }
-        let sum = |of: fn(&(u64, u64)) -> u64| {
-            self.sums
-                .iter()
-                .fold(0_u64, |sum, one| sum.saturating_add(of(one)))
-        };
-        let now = Instant::now();
-        self.live.show(&Progress {
-            moment: &joint,
-            elapsed: now.saturating_duration_since(self.clock.begin),
-            left: self.end.saturating_duration_since(now),
-            requests: sum(|one| one.0),
-            failed: sum(|one| one.1),
-        });
-    }
-
-    fn end(self) -> (Vec<End>, Watched) {
-        self.live.end();
-        let ends = self.ends.into_iter();
-        let known = ends.map(|end| end.unwrap_or_else(|| End::Lost(GONE.to_owned())));
-        (known.collect(), self.watched)
-    }
 }
 
 #[cfg(test)]

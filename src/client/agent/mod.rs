@@ -25,6 +25,7 @@
 mod child;
 mod command;
 mod coordinate;
+mod course;
 mod part;
 mod serve;
 

@@ -43,6 +43,18 @@ fn process(name: &str, pid: u32, cpu: f64) -> ProcessUse {
     }
 }
 
+fn member(name: &str, middle: f64, n: u64) -> Member {
+    let raw = latencies(middle, n);
+    Member {
+        name: name.to_owned(),
+        requests: n,
+        failed: 2,
+        latency_us: histogram::quantiles(&raw),
+        histogram_us: raw,
+        statuses: counts(&[("200", n)]),
+    }
+}
+
 pub fn run() -> Run {
     let raw = latencies(900.0, 50_000);
     let timeline = (-1..10).map(|at| Moment {
@@ -89,14 +101,10 @@ pub fn run() -> Run {
         bytes_received: 60_000_000,
         body_bytes_received: 51_200_000,
         connects: 64,
-        members: vec![Member {
-            name: "list".to_owned(),
-            requests: 30_000,
-            failed: 2,
-            latency_us: histogram::quantiles(&latencies(800.0, 30_000)),
-            histogram_us: latencies(800.0, 30_000),
-            statuses: counts(&[("200", 30_000)]),
-        }],
+        members: vec![
+            member("list", 800.0, 30_000),
+            member("upload", 1500.0, 20_000),
+        ],
         timeline: timeline.collect(),
         processes: vec![process("gateway", 11, 0.4), process("connector", 12, 0.3)],
         load: process("load", 13, 0.5),

@@ -99,7 +99,8 @@ fn percentiles(values: &BTreeMap<String, u64>, note: Option<&str>) -> String {
     let mut each: Vec<_> = known
         .map(|(name, us)| format!("{name} {}", micros(*us as f64)))
         .collect();
-    if each.is_empty() {
+    // The percentiles of nothing are nothing, even where a file says 0.
+    if each.is_empty() || values.values().all(|us| *us == 0) {
         return String::new();
     }
     each.extend(note.map(|note| format!("({note})")));
@@ -131,7 +132,8 @@ fn members(run: &Run) -> String {
     let mut rows = vec![row([
         "member", "requests", "share", "failed", "p50", "p99", "max", "statuses",
     ])];
-    for member in &run.members {
+    // The one of a plain run is the run.
+    for member in run.members.iter().filter(|_| run.members.len() > 1) {
         let at = |name: &str| {
             member
                 .latency_us

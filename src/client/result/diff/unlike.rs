@@ -84,6 +84,15 @@ fn machine(run: &Run, facts: &mut BTreeMap<Key, String>) {
     for (name, state) in &environment.mitigations {
         machine(&format!("mitigation {name}"), state.clone());
     }
+    for (at, agent) in run.agents.iter().enumerate() {
+        machine(
+            &format!("host {} of the load", at + 1),
+            format!(
+                "{} × {}, kernel {}",
+                agent.environment.cores, agent.environment.cpu, agent.environment.kernel
+            ),
+        );
+    }
 }
 
 /// Keys of a scenario that a repeated run has otherwise by nature, or that are told already.

@@ -90,6 +90,7 @@ pub fn warnings(texts: &[String]) -> String {
 pub fn named(values: &BTreeMap<String, u64>, name: &str) -> String {
     values
         .get(name)
+        .filter(|us| **us > 0)
         .map_or_else(|| "–".to_owned(), |us| micros(*us as f64))
 }
 
@@ -283,9 +284,9 @@ pub fn errors(run: &Run) -> String {
 
 /// The members of a mix.
 pub fn members(run: &Run) -> String {
-    let rows: Vec<_> = run
-        .members
-        .iter()
+    // The one of a plain run is the run.
+    let members = run.members.iter().filter(|_| run.members.len() > 1);
+    let rows: Vec<_> = members
         .map(|member| {
             let statuses: Vec<_> = member
                 .statuses
