@@ -15,6 +15,13 @@ pub enum Command {
     Channels(super::load_channels::Channels),
     /// Opens channels, pushes to them through a connector's API: times from call to client and to receipt, what fails
     Push(super::load_channels::Push),
+    /// One host's part of a run, for --agent of requests, handshakes and transfer: told what to do on standard input, one JSON
+    /// message a line; it ends when that ends
+    Agent,
+    /// Shows results again, and draws one or several as a page
+    Report(super::load_report::Report),
+    /// Compares two results: ratios, what is noise, what else differs; exit 2 when worse than --fail-above
+    Diff(super::load_report::Diff),
 }
 
 pub fn run(command: Command) -> ExitCode {
@@ -24,6 +31,9 @@ pub fn run(command: Command) -> ExitCode {
         Command::Transfer(options) => super::load_run::transfer(options),
         Command::Channels(options) => super::load_channels::channels(options),
         Command::Push(options) => super::load_channels::push(options),
+        Command::Agent => agent(),
+        Command::Report(options) => super::load_report::report(&options),
+        Command::Diff(options) => super::load_report::diff(&options),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
@@ -33,6 +43,11 @@ pub fn run(command: Command) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn agent() -> Result<bool, String> {
+    let input = std::io::BufReader::new(std::io::stdin());
+    crate::client::agent::serve(input, &mut std::io::stdout().lock()).map(|()| true)
 }
 
 fn pair<'t>(text: &'t str, by: char, what: &str) -> Result<(&'t str, &'t str), String> {

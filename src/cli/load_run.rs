@@ -1,6 +1,7 @@
 //! `tidegate load requests`, `handshakes` and `transfer`: flags over a scenario, one run, its result.
 
 use super::load::processes;
+use crate::client::agent::AgentCommand;
 use crate::client::load::scenario::words::Think;
 use crate::client::load::scenario::{Flags, Kind, RATE_MAX, Scenario, Spread, open};
 use crate::client::load::{report, run};
@@ -136,6 +137,13 @@ struct Common {
     /// Writes the result, raw histogram included
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Writes the result as a page that needs nothing else: charts, percentiles, what it cost, how to repeat it
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Runs a part of it where this command starts `tidegate load agent`, e.g. 'ssh bench-2 tidegate load agent'; more than
+    /// once. Connections, rate and count are divided, --shards and --source are each one's; NAME=COMMAND gives it a name
+    #[arg(long = "agent", value_name = "COMMAND", value_parser = AgentCommand::new)]
+    agents: Vec<AgentCommand>,
 }
 
 fn rate(text: &str) -> Result<f64, String> {
@@ -184,7 +192,8 @@ impl Common {
         let pids = processes(&self.pids)?;
         let file = self.scenario.as_deref().map(open).transpose()?;
         let scenario = Scenario::of(kind, file, flags)?;
-        report(&run(scenario, &pids)?, self.json.as_deref())
+        let run = run(scenario, &pids, &self.agents)?;
+        report(&run, self.json.as_deref(), self.html.as_deref())
     }
 }
 

@@ -4,6 +4,7 @@ mod client;
 mod demo;
 mod load;
 mod load_channels;
+mod load_report;
 mod load_run;
 mod push;
 mod reload;

@@ -2,10 +2,10 @@
 //! notification API `api`. Load runs on the same ring, TLS and HTTP cores as the product, so that what it costs is known,
 //! and its shards share nothing but counters.
 
+pub mod agent;
 pub mod api;
 pub mod channel;
 pub mod listen;
 pub mod load;
 pub mod process;
-pub mod report;
 pub mod result;

@@ -32,6 +32,7 @@ mod idle;
 mod instances;
 mod ipv6;
 mod load;
+mod load_results;
 mod losses;
 mod observe;
 mod oidc;

@@ -22,7 +22,7 @@
 mod arrivals;
 pub mod figures;
 mod line;
-mod live;
+pub(in crate::client) mod live;
 mod mix;
 mod plan;
 mod queue;
@@ -33,7 +33,7 @@ mod target;
 mod tickets;
 pub mod timeline;
 mod trust;
-mod watch;
+pub(in crate::client) mod watch;
 
 pub use plan::Plan;
 pub use scenario::Scenario;
@@ -43,37 +43,59 @@ pub(in crate::client) use trust::{Trust, client_tls};
 
 use std::path::Path;
 
+use super::agent::{AgentCommand, coordinate};
 use super::process::Process;
-use super::report::Report;
-use super::result::Run;
+use super::result::{Environment, Run, file, html, text};
 
-/// Runs a scenario and shows on the terminal how it goes.
+/// Runs a scenario and shows on the terminal how it goes; with agents, on their hosts.
 ///
 /// # Errors
 /// It could not be run; what fails while it runs is in the result.
-pub fn run(scenario: Scenario, pids: &[(String, u32)]) -> Result<Run, String> {
+pub fn run(
+    scenario: Scenario,
+    pids: &[(String, u32)],
+    agents: &[AgentCommand],
+) -> Result<Run, String> {
+    if !agents.is_empty() {
+        return coordinate(scenario, agents, pids);
+    }
     let processes = pids.iter().map(|(name, pid)| Process::new(name, *pid));
     let processes = processes.collect::<Result<Vec<_>, String>>()?;
+    // Before the run: a process may be gone after it.
+    let environment = Environment::read(pids);
     let (kind, open_loop) = (scenario.kind, scenario.rate.is_some());
     let ready = run::prepare(Plan::new(scenario)?)?;
     let mut live = live::Live::new(kind, open_loop);
     let run = ready.go(processes, |progress| live.show(progress));
     live.end();
-    run
+    Ok(Run {
+        environment,
+        ..run?
+    })
 }
 
-/// Prints the report and writes the result file. True when something was measured and nothing failed.
+/// The scenario with a seed, a new one if it has none. 32 bits: as a number in JSON it is then the same for every reader.
+pub(in crate::client) fn seeded(mut scenario: Scenario) -> Scenario {
+    scenario
+        .seed
+        .get_or_insert_with(|| u64::from(fastrand::u32(..)));
+    scenario
+}
+
+/// Prints the report, writes the result file and the page. True when something was measured and nothing failed.
 ///
 /// # Errors
-/// The file cannot be written.
-pub fn report(run: &Run, json: Option<&Path>) -> Result<bool, String> {
-    print!("{}", Report(run));
-    if let Some(file) = json {
-        let text = serde_json::to_string_pretty(run).map_err(|e| e.to_string())?;
-        std::fs::write(file, text + "\n").map_err(|e| format!("{}: {e}", file.display()))?;
+/// A file cannot be written.
+pub fn report(run: &Run, json: Option<&Path>, page: Option<&Path>) -> Result<bool, String> {
+    print!("{}", text::report(run));
+    if let Some(path) = json {
+        file::write(path, &file::to_json(run))?;
+    }
+    if let Some(path) = page {
+        file::write(path, &html::page(run))?;
     }
     let carried = match run.kind.as_str() {
-        "transfer" => run.body_bytes_received + run.body_bytes_sent,
+        "transfer" => run.body_bytes_received.saturating_add(run.body_bytes_sent),
         _ => run.requests,
     };
     Ok(run.errors.is_empty() && carried > 0)

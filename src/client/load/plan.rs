@@ -57,11 +57,9 @@ impl Plan {
     ///
     /// # Errors
     /// What is missing or unreadable.
-    pub fn new(mut scenario: Scenario) -> Result<Plan, String> {
-        let seed = *scenario
-            .seed
-            // 32 bits: as a number in JSON it is then the same for every reader.
-            .get_or_insert_with(|| u64::from(fastrand::u32(..)));
+    pub fn new(scenario: Scenario) -> Result<Plan, String> {
+        let mut scenario = super::seeded(scenario);
+        let seed = scenario.seed.unwrap_or_default();
         scenario.shards = scenario.shards.min(scenario.connections);
         if let Some(requests) = scenario.requests {
             scenario.shards = scenario.shards.min(requests.max(1) as usize);

@@ -4,6 +4,32 @@
 //!
 //! Times of a run (`at`) are seconds since its first measured moment; warm-up is negative.
 
+//!
+//! | file | what |
+//! |---|---|
+//! | `histogram` | percentiles, mean and the percentile curve of a raw histogram |
+//! | `environment` | the machine, and the versions of the programs that are measured |
+//! | `merge` | several runs of one load, side by side on other hosts, as one |
+//! | `file` | reading and writing, `NAME=FILE` |
+//! | `warnings` | what makes a run's figures doubtful, the load generator's own limit before all |
+//! | `words` | numbers with units, and a run as a sentence |
+//! | `text`, `html`, `diff` | the report on a terminal, as a page, and of two runs side by side |
+//!
+//! What a file holds may come from anybody: it is never trusted as HTML, and no figure of it can make a report panic.
+
+pub mod diff;
+pub mod environment;
+pub mod file;
+pub mod histogram;
+pub mod html;
+mod merge;
+pub mod text;
+mod warnings;
+mod words;
+
+#[cfg(test)]
+mod testing;
+
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -68,8 +94,29 @@ pub struct Run {
     pub members: Vec<Member>,
     pub timeline: Vec<Moment>,
     pub processes: Vec<ProcessUse>,
-    /// The load generator itself.
+    /// The load generator itself; with agents, all of them together.
     pub load: ProcessUse,
+    /// Of a run from several hosts: each one's part.
+    pub agents: Vec<Agent>,
+}
+
+/// One host's part of a run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Agent {
+    pub name: String,
+    pub environment: Environment,
+    pub connections: usize,
+    pub shards: usize,
+    pub requests: u64,
+    pub seconds: f64,
+    pub requests_per_second: f64,
+    pub latency_us: BTreeMap<String, u64>,
+    pub errors: BTreeMap<String, u64>,
+    /// Its load generator.
+    pub load: ProcessUse,
+    /// Why its part is missing; empty of one that ended as it should.
+    pub lost: String,
 }
 
 /// One request of a mix.
