@@ -178,7 +178,7 @@ fn judge_of_links(file: &Path) -> Result<(Arc<dyn ClientCertVerifier>, [u8; 32])
 
 /// A client connection without a request for so long gives up its expanded keys, 1.2 KB, which the next one makes again
 /// in 2 to 4 µs.
-pub const KEYS_IDLE: Duration = Duration::from_secs(5);
+pub const KEYS_IDLE: Duration = Duration::from_secs(1);
 /// Response bytes staged for a client before more wait in the exchange: four full records.
 pub const CLIENT_STAGE: usize = 64 * 1024;
 /// Request bytes queued in a stream above which the client is not read.

@@ -59,7 +59,13 @@ pub fn read(top: &Section<'_>) -> Option<ConnectorConfig> {
         )
     };
     let notify = notify::read(top);
-    let access_log = read_log(top, AccessLog::Errors);
+    if read_log(top, AccessLog::Off) != AccessLog::Off {
+        source.warn(
+            top.section("log").line_of("access"),
+            "the connector writes no access log, and `access` changes nothing here",
+            "leave it out, or \"off\"; the gateway's log has every request, with the connector that served it",
+        );
+    }
     if !source.has_errors() {
         if let Err(why) = settings.check() {
             source.error(1, why, "the gateway would refuse the settings");
@@ -92,7 +98,6 @@ pub fn read(top: &Section<'_>) -> Option<ConnectorConfig> {
         crl_files,
         pool,
         notify,
-        access_log,
     })
 }
 

@@ -137,7 +137,6 @@ pub struct ConnectorConfig {
     pub pool: PoolLimits,
     /// None: no part in notifications.
     pub notify: Option<NotifyConfig>,
-    pub access_log: AccessLog,
 }
 /// The notification API.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -249,6 +249,35 @@ fn balancers_are_ranges_or_single_addresses() {
 }
 
 #[test]
+fn a_connector_that_is_to_log_requests_is_warned() {
+    let lab = Lab::new();
+    let with = |access: &str| {
+        let loaded = lab.connector(&format!("{CONNECTOR}\n[log]\naccess = \"{access}\"\n"));
+        loaded.unwrap().1
+    };
+    assert_eq!(lines(&with("off")), "");
+    let warnings = with("all");
+    assert_eq!(warnings.len(), 1, "{}", lines(&warnings));
+    assert!(warnings[0].text.contains("writes no access log"));
+}
+
+#[test]
+fn shards_poll_when_they_are_told_to() {
+    let lab = Lab::new();
+    assert_eq!(good(lab.connector(CONNECTOR)).busy_poll, Duration::ZERO);
+    let polling = CONNECTOR.replacen("[connector]", "[connector]\nbusy_poll_us = 50", 1);
+    let plan = good(lab.connector(&polling));
+    assert_eq!(plan.busy_poll, Duration::from_micros(50));
+    let polling = GATEWAY.replacen("[gateway]", "[gateway]\nbusy_poll_us = 1001", 1);
+    let complaints = lab.gateway(&polling).unwrap_err();
+    assert!(
+        lines(&complaints).contains("from 0 to 1000"),
+        "{}",
+        lines(&complaints)
+    );
+}
+
+#[test]
 fn a_connectors_file_is_its_plan_and_its_publication() {
     let lab = Lab::new();
     let plan = good(lab.connector(CONNECTOR));

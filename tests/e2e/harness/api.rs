@@ -58,10 +58,18 @@ impl Api {
         serde_json::from_slice(&answer.body).expect("JSON")
     }
 
-    /// A push that is accepted: its id.
+    /// A push that is accepted: its id. While the store is still being opened it is asked for again, as the API says.
     #[track_caller]
     pub fn push(&self, body: &Value) -> String {
-        let answer = self.ask("POST", "/v1/push", &body.to_string());
+        let deadline = std::time::Instant::now() + PATIENCE;
+        let answer = loop {
+            let answer = self.ask("POST", "/v1/push", &body.to_string());
+            let later = answer.status == 503 && answer.text().contains("being opened");
+            if !later || std::time::Instant::now() > deadline {
+                break answer;
+            }
+            std::thread::park_timeout(Duration::from_millis(5));
+        };
         assert_eq!(answer.status, 202, "{}", answer.text());
         let said: Value = serde_json::from_slice(&answer.body).expect("JSON");
         said["push"].as_str().expect("a push id").to_owned()
