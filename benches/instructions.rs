@@ -4,6 +4,8 @@
 //! count for nothing. What the simulated ring itself does is left out; what the kernel would do is not in it, nor is the
 //! processor's VAES, which callgrind does not know (records cost more instructions here than on most servers).
 //!
+//! Promises: `gateway_instructions_*` and `connector_instructions_*` in tuning/budgets.toml.
+//!
 //! ```text
 //! cargo bench --bench instructions              needs valgrind
 //! cargo bench --bench instructions -- --json FILE

@@ -1,7 +1,7 @@
 //! What a timer costs a shard: one that fires and is set again, while a thousand and while a million are held.
 //!
-//! Promise: it does not depend on how many are held, beyond what their memory costs the caches: a million of them make it
-//! at most six times as dear as a thousand, and it stays under 0.25 µs.
+//! Promise (`timer_*` in tuning/budgets.toml): it does not depend on how many are held, beyond what their memory costs the
+//! caches.
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use std::hint::black_box;

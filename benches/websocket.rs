@@ -1,7 +1,8 @@
 //! What WebSocket costs beside what `channel` measures for parked ones: the opening handshake's request checked and
 //! answered, and a masked message of 16 KiB, binary and text, unmasked where it lies.
 //!
-//! Promise: bytes are unmasked at a GB a second and more, 16 KiB in 16 µs at most; a text's check at most doubles that.
+//! Promises (`websocket_*` in tuning/budgets.toml): bytes are unmasked at a GB a second and more; a text's check at most
+//! doubles that.
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
