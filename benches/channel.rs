@@ -1,5 +1,7 @@
 //! What the channel formats cost a message: reading a masked frame of 64 bytes in place, parked before and after, and
 //! writing a push of 200 bytes as a frame and as an event.
+//!
+//! Promises: `websocket_message` and `event_write` in tuning/budgets.toml.
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use std::hint::black_box;

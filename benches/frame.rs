@@ -1,4 +1,6 @@
 //! What the relay protocol costs: both ends of an exchange, and body bytes in bulk, encoded and decoded, no I/O.
+//!
+//! Promises (`relay_*` in tuning/budgets.toml): a thousand stalled streams cost the others next to nothing.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;

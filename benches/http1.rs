@@ -1,10 +1,11 @@
 //! What the HTTP/1.1 cores cost a request: reading a usual head in place, walking its fields as a proxy does, writing a
-//! response head, normalising the path.
+//! response head.
+//!
+//! Promises: `request_head` and `head_exchange` in tuning/budgets.toml.
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use std::hint::black_box;
 use tidegate::wire::http1::{Field, Framing, Limits, Server, ServerEvent};
-use tidegate::wire::path::normalise;
 
 const LIMITS: Limits = Limits {
     head_bytes: 16 * 1024,
@@ -104,26 +105,6 @@ fn benches(c: &mut Criterion) {
             });
         },
     );
-    c.bench_function("path/normal already", |b| {
-        let mut scratch = Vec::new();
-        b.iter(|| {
-            normalise(
-                black_box(b"/ccm_system/request/policy?id=1234567890"),
-                &mut scratch,
-            )
-            .is_ok()
-        });
-    });
-    c.bench_function("path/rebuilt", |b| {
-        let mut scratch = Vec::new();
-        b.iter(|| {
-            normalise(
-                black_box(b"/ccm_system//x/../%72equest/policy?id=1"),
-                &mut scratch,
-            )
-            .is_err()
-        });
-    });
 }
 
 criterion_group!(http1, benches);

@@ -1,7 +1,8 @@
 //! What an idle server connection costs when something happens on it: sealing and opening 100 bytes parked and not, and
 //! the way in and out of its slot.
 //!
-//! Promise (DESIGN §4, §7): a payload for a parked connection costs 0.25 µs and no heap; the connection is 160 bytes.
+//! Promises (`parked_*` in tuning/budgets.toml): a payload for a parked connection costs some 0.25 µs and no heap. The
+//! connection is 160 bytes.
 
 use criterion::{Bencher, BenchmarkId, Criterion, criterion_group, criterion_main};
 use rcgen::{CertificateParams, KeyPair};

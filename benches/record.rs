@@ -1,7 +1,8 @@
 //! What a record costs: sealing and opening 1 KiB and 16 KiB in place, rebuilding a parked key, and a whole answer laid
 //! out, sealed and opened; and a payload for an idle connection.
 //!
-//! Promise (DESIGN §4): about 0.15 µs to seal 1 KiB with AES-128-GCM, on a CPU with AES and carry-less multiplication.
+//! Promises (`record_*` in tuning/budgets.toml): some 0.15 µs to seal 1 KiB with AES-128-GCM, on a CPU with AES and
+//! carry-less multiplication; opening costs what sealing does, and TLS 1.2 what TLS 1.3 does.
 
 use criterion::{Bencher, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;

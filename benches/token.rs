@@ -1,5 +1,7 @@
 //! What judging a bearer token costs, CPU time of one core: a valid token of each algorithm, an Entra ID token with 200
 //! groups, forgeries that are refused before and at the signature, and reading a key set.
+//!
+//! Promises (`token_*` in tuning/budgets.toml): what is no token is refused before a signature is computed.
 
 #[path = "../src/control/tokens/testing/mod.rs"]
 mod tokens;

@@ -161,7 +161,7 @@ class Page(unittest.TestCase):
     def test_every_case_and_promise_stands_on_it(self):
         result = canned()
         text, terminal = page.html(result), tables.text(result)
-        for what in [case["title"] for case in result.data["cases"]] + [promise.what for promise in promises.PROMISES]:
+        for what in [case["title"] for case in result.data["cases"]] + [promise.what for promise in promises.promised()]:
             self.assertIn(charts.escape(what), text)
             self.assertIn(what, terminal)
 
