@@ -138,7 +138,16 @@ impl Lab {
         versions: &[&'static rustls::SupportedProtocolVersion],
         own: Option<&TlsFiles>,
     ) -> ClientConfig {
-        let builder = ClientConfig::builder_with_provider(provider())
+        self.browser_of(provider(), versions, own)
+    }
+
+    fn browser_of(
+        &self,
+        provider: Arc<CryptoProvider>,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+        own: Option<&TlsFiles>,
+    ) -> ClientConfig {
+        let builder = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(versions)
             .unwrap()
             .with_root_certificates(load_roots(&self.ca()).unwrap());
@@ -212,6 +221,23 @@ fn clients_come_with_tls_1_2_and_1_3_with_a_certificate_or_without() {
                 "keys can be taken over"
             );
         }
+    }
+}
+
+#[test]
+fn aes_128_is_agreed_on_whatever_the_client_names_first() {
+    let lab = Lab::new();
+    // As OpenSSL and Windows do.
+    let mut habit = CryptoProvider::clone(&provider());
+    habit
+        .cipher_suites
+        .sort_by_key(|suite| !format!("{:?}", suite.suite()).contains("AES_256"));
+    let habit = Arc::new(habit);
+    for version in BOTH {
+        let client = lab.browser_of(habit.clone(), &[version], None);
+        let (client, _) = shake(&Arc::new(client), &lab.clients(None), "gw.example.com").unwrap();
+        let agreed = format!("{:?}", client.negotiated_cipher_suite().unwrap().suite());
+        assert!(agreed.contains("AES_128_GCM_SHA256"), "{agreed}");
     }
 }
 

@@ -1,8 +1,8 @@
 //! The io_uring driver: [`Ring`].
 //!
 //! A turn is: publish returned buffers, arm what waited for them, enter the kernel once (submit, run deferred work, sleep
-//! if nothing is there), then give at most `events_per_turn` completions, in their order, as events. What the owner asks for meanwhile is
-//! submitted by the next turn.
+//! if nothing is there), then give at most `events_per_turn` completions, in their order, as events. What the owner asks
+//! for meanwhile is submitted by the next turn.
 //!
 //! ```text
 //! queue     submission, completion, arguments' lifetimes     accept    listeners: single-shot accepts, back-off
