@@ -12,6 +12,25 @@ fn counters(bench: &Bench<Real>, which: usize) -> Counters {
     bench.world.0[which].counters()
 }
 
+/// What a reader that is now and then a little behind does.
+#[test]
+fn a_pause_that_is_over_at_once_asks_nothing_of_the_kernel() {
+    let mut bench = Bench::<Real>::new();
+    let (client, server) = bench.connected(true);
+    for round in 0..10 {
+        bench.ring(1).receive(server, Receive::Large);
+        bench.send(0, client, b"some");
+        assert_eq!(bench.read(1, server, 4), b"some");
+        bench.ring(1).receive(server, Receive::Paused);
+        assert_eq!(counters(&bench, 1).polls, 0, "round {round}");
+    }
+    // One that lasts is polled for, once.
+    bench.until("a poll", |bench| (counters(bench, 1).polls > 0).then_some(()));
+    bench.turns(20);
+    assert_eq!(counters(&bench, 1).polls, 1);
+    bench.done(client, server);
+}
+
 /// Many sockets share very few buffers, which the owner holds on to for a while.
 fn dry_group(mode: Receive) {
     let config = RingConfig {

@@ -10,8 +10,8 @@
 //! verbs     the trait, on top of all                         ending    close, abort, detach, joining, give-back
 //! connect   connections made by us, into either table
 //! ```
-//! Work per connection per turn is bounded by what is armed: one one-shot receive (64 KiB), or one multishot receive,
-//! which the kernel interrupts after 32 buffers (64 KiB); one send.
+//! Work per connection per turn is bounded by what is armed: one one-shot receive (128 KiB), or one multishot
+//! receive, which the kernel interrupts after 32 buffers (64 KiB); one send.
 
 mod accept;
 mod connect;
@@ -51,6 +51,10 @@ const KEEP_ALIVE_INTERVAL_S: i32 = 15;
 const SMALL: usize = 0;
 const LARGE: usize = 1;
 
+/// 128 KiB less so much that it is a whole number of a relay link's DATA payloads (eight of 16,376 bytes): a full receive
+/// leaves no small rest that would be a frame, a record and in the end a send of its own.
+const LARGE_BUFFER: u32 = 131_008;
+
 /// Sizes of a ring. Memory is used as it is touched.
 #[derive(Clone, Debug)]
 pub struct RingConfig {
@@ -83,7 +87,7 @@ impl Default for RingConfig {
             direct_descriptors: 1 << 18,
             accepts: 32,
             small_buffers: (4_096, 2 * 1_024),
-            large_buffers: (128, 64 * 1_024),
+            large_buffers: (64, LARGE_BUFFER),
             close_patience: CLOSE_PATIENCE,
             waker: None,
         }
@@ -125,6 +129,8 @@ pub struct Counters {
     pub receives_put_off: u64,
     /// Sends that did not go out in one piece.
     pub sends_stalled: u64,
+    /// Polls: for room to send in, and for the end of a peer that is not read from.
+    pub polls: u64,
     /// Closes that reset the connection because its send did not end.
     pub closes_forced: u64,
     /// Completions of a socket index that has another owner by now. Ours is the fault if this is not 0.
@@ -156,6 +162,8 @@ pub struct Ring {
     installs: connect::Installs,
     /// Events found but not yet given: at most a few at a time.
     ready: VecDeque<Event>,
+    /// Sockets that were paused, and when a poll begins to tell whether the peer goes; in that order, likewise.
+    pauses: VecDeque<(Instant, SocketId)>,
     /// Sockets that are closing, and until when they may; in that order, since all wait equally long.
     closing: VecDeque<(Instant, SocketId)>,
     stalled_bytes: usize,
@@ -215,6 +223,7 @@ impl Ring {
             direct_total: direct,
             installs: connect::Installs::default(),
             ready: VecDeque::new(),
+            pauses: VecDeque::new(),
             closing: VecDeque::new(),
             stalled_bytes: 0,
             now: Instant::now(),
@@ -320,7 +329,11 @@ impl Ring {
     /// When the ring itself has something to do.
     fn next_deadline(&self) -> Option<Instant> {
         let closing = self.closing.front().map(|(at, _)| *at);
-        [closing, self.accept_again_at].into_iter().flatten().min()
+        let pause = self.pauses.front().map(|(at, _)| *at);
+        [closing, pause, self.accept_again_at]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// What is done before the kernel is entered.
@@ -337,6 +350,7 @@ impl Ring {
         self.now = Instant::now();
         self.counters.turns += 1;
         self.force_overdue_closes();
+        self.poll_long_pauses();
         self.accept_again();
         if self.waker.take() {
             self.ready.push_back(Event::Woken);
@@ -386,8 +400,8 @@ impl Ring {
         match tag.op {
             Op::Receive => self.receive_done(index, result, flags),
             Op::HangUpPoll => self.hang_up_poll_done(index, result),
-            Op::CancelReceive => self.receive_cancel_answered(index),
-            Op::CancelHangUpPoll => self.hang_up_cancel_answered(index),
+            Op::CancelReceive => self.receive_cancel_answered(index, result),
+            Op::CancelHangUpPoll => self.hang_up_cancel_answered(index, result),
             Op::Send => self.send_done(index, result),
             Op::RoomPoll => self.room_poll_done(index, result),
             Op::Connect => self.connect_done(index, result),

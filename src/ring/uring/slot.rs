@@ -186,6 +186,8 @@ pub(super) struct Slot {
     pub(super) waits_for_buffers: bool,
     /// FIN was received.
     pub(super) read_ended: bool,
+    /// In the list of pauses that have no poll yet.
+    pub(super) pause_noted: bool,
     /// `PeerGone` was given in this pause.
     pub(super) gone_given: bool,
     /// `Failed` was given.
@@ -217,6 +219,7 @@ impl Slot {
             hang_up_cancelled: false,
             waits_for_buffers: false,
             read_ended: false,
+            pause_noted: false,
             gone_given: false,
             failed: false,
             shutdown_wanted: false,

@@ -18,6 +18,10 @@ use super::slot::{Life, Op, entry};
 use super::{LARGE, Ring, SMALL};
 use crate::ring::{Event, Receive};
 use io_uring::{cqueue, opcode, squeue};
+use std::time::Duration;
+
+/// A pause that is over sooner is not polled for the peer's end.
+const SHORT_PAUSE: Duration = Duration::from_millis(2);
 
 fn group_of(mode: Receive) -> usize {
     if mode == Receive::Large { LARGE } else { SMALL }
@@ -54,8 +58,10 @@ impl Ring {
             return;
         }
         if want == Receive::Paused {
-            if !slot.ops.has(Op::HangUpPoll) && !slot.gone_given {
-                self.poll_for(index, Op::HangUpPoll, libc::POLLRDHUP);
+            if !slot.ops.has(Op::HangUpPoll) && !slot.gone_given && !slot.pause_noted {
+                slot.pause_noted = true;
+                let socket = self.id(index);
+                self.pauses.push_back((self.now + SHORT_PAUSE, socket));
             }
             return;
         }
@@ -86,6 +92,26 @@ impl Ring {
         };
         // SAFETY: the kernel writes to buffers of the group alone, whose memory outlives the operation (see `Group`).
         unsafe { self.start(index, Op::Receive, entry) };
+    }
+
+    /// Polls sockets that have been paused for a while: most pauses are over sooner, when the bytes that came last have
+    /// been passed on, and a poll is three operations (itself, its cancellation, the answer to that).
+    pub(super) fn poll_long_pauses(&mut self) {
+        while let Some(&(at, socket)) = self.pauses.front()
+            && at <= self.now
+        {
+            self.pauses.pop_front();
+            let Some(index) = self.find(socket) else {
+                continue;
+            };
+            let slot = &mut self.slots[index];
+            slot.pause_noted = false;
+            let idle = !slot.ops.has(Op::Receive) && !slot.ops.has(Op::HangUpPoll);
+            let over = slot.life != Life::Open || slot.read_ended || slot.failed;
+            if slot.want == Some(Receive::Paused) && idle && !over && !slot.gone_given {
+                self.poll_for(index, Op::HangUpPoll, libc::POLLRDHUP);
+            }
+        }
     }
 
     /// Arms receives that wait for buffers, one for each buffer that is there.
@@ -176,18 +202,18 @@ impl Ring {
         }
     }
 
-    /// The kernel has answered a cancellation. If its target is still under way it was not found, being on its way
-    /// somewhere between the kernel's queues: again.
-    pub(super) fn receive_cancel_answered(&mut self, index: usize) {
+    /// The kernel has answered a cancellation. If it did not find the target and that is still under way, it was
+    /// somewhere between the kernel's queues: again. What it found says itself that it is over.
+    pub(super) fn receive_cancel_answered(&mut self, index: usize, result: i32) {
         let slot = &self.slots[index];
-        if slot.receive_cancelled && slot.ops.has(Op::Receive) {
+        if result != 0 && slot.receive_cancelled && slot.ops.has(Op::Receive) {
             self.cancel(index, Op::Receive, Op::CancelReceive);
         }
     }
 
-    pub(super) fn hang_up_cancel_answered(&mut self, index: usize) {
+    pub(super) fn hang_up_cancel_answered(&mut self, index: usize, result: i32) {
         let slot = &self.slots[index];
-        if slot.hang_up_cancelled && slot.ops.has(Op::HangUpPoll) {
+        if result != 0 && slot.hang_up_cancelled && slot.ops.has(Op::HangUpPoll) {
             self.cancel(index, Op::HangUpPoll, Op::CancelHangUpPoll);
         }
     }
@@ -320,6 +346,7 @@ impl Ring {
 
     /// Polls once for one condition; errors and hang-ups are always part of it.
     fn poll_for(&mut self, index: usize, op: Op, condition: i16) {
+        self.counters.polls += 1;
         let condition = condition as u16 as u32;
         let entry = entry!(self.slots[index].file.target(), |fd| {
             opcode::PollAdd::new(fd, condition).build()
