@@ -1,6 +1,7 @@
 //! Keeping links up: dials what is due, address by address, and learns how many shards an instance has.
 
 use crate::ring::{ConnectOptions, Verbs};
+use crate::wire::relay::staging::Staging;
 use crate::wire::relay::{Role, Session};
 use crate::wire::tls::{self};
 use std::time::Duration;
@@ -94,6 +95,7 @@ impl Connector {
                 target: index,
                 phase: link::Phase::Connecting,
                 out: None,
+                staging: Staging::default(),
                 opened: self.cx.now,
                 ready_since: None,
                 away: None,

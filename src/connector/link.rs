@@ -1,9 +1,12 @@
 //! One relay link, connector side: dialled, TLS, HELLO, READY, then streams.
 
 use crate::ring::{SocketId, Verbs};
+use crate::wire::Put;
 use crate::wire::record::Outgoing;
+use crate::wire::relay::staging::Staging;
 use crate::wire::relay::{self, Hello, Session, SessionLimits};
 use crate::wire::tls;
+use slab::Slab;
 use std::time::{Duration, Instant};
 
 use super::context::Context;
@@ -33,6 +36,8 @@ pub struct State {
     pub target: usize,
     pub phase: Phase,
     pub out: Option<Outgoing>,
+    /// How much of that there may be.
+    pub staging: Staging,
     pub opened: Instant,
     pub ready_since: Option<Instant>,
     /// The gateway drains: how long to wait, at random, before it is dialled again.
@@ -54,7 +59,7 @@ pub fn limits() -> SessionLimits {
         initial_stream_credit: 64 * 1024,
         max_stream_credit: 512 * 1024,
         session_credit: 4 * 1024 * 1024,
-        stage_bytes: 64 * 1024,
+        stage_bytes: relay::staging::LEAST,
     }
 }
 
@@ -100,6 +105,17 @@ pub fn say_hello(
     state.phase = Phase::Hello;
 }
 
+/// A send has ended: its buffer, and the next one.
+pub fn sent(links: &mut Slab<Link>, key: usize, buffer: Vec<u8>, cx: &mut Context) {
+    let Some(link) = links.get_mut(key) else {
+        return cx.recycle(buffer);
+    };
+    if let Some(buffer) = link.state.staging.keep(buffer) {
+        cx.recycle(buffer);
+    }
+    cx.mark_link(&mut link.state);
+}
+
 /// Sends what is staged on a link, unless its last send is still on its way.
 pub fn flush<R: Verbs>(
     link: &mut Link,
@@ -111,7 +127,12 @@ pub fn flush<R: Verbs>(
         session,
         state,
     } = link;
-    if state.phase == Phase::Connecting || ring.send_in_flight(state.socket) {
+    if state.phase == Phase::Connecting {
+        return Ok(());
+    }
+    if ring.send_in_flight(state.socket) {
+        state.staging.still_sending(cx.now);
+        session.set_stage_bytes(state.staging.bytes());
         return Ok(());
     }
     let out = match state.out.take() {
@@ -127,9 +148,14 @@ pub fn flush<R: Verbs>(
         }
         return Ok(());
     }
+    state.staging.sends(out.staged(), cx.now);
+    session.set_stage_bytes(state.staging.bytes());
     let bytes = tls.transmit(out)?;
     if tls.is_established() && state.phase != Phase::Handshake {
-        state.out = Some(cx.outgoing(tls.layout()));
+        state.out = Some(match state.staging.take_spare() {
+            Some(large) => Outgoing::new(tls.layout(), large),
+            None => cx.outgoing(tls.layout()),
+        });
     }
     if !bytes.is_empty() {
         cx.stats.relay_bytes_out += bytes.len() as u64;

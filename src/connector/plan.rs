@@ -324,8 +324,9 @@ fn endpoint_tls(
     })
 }
 
-/// Request bytes staged for an upstream before more wait in the exchange (and hold back the stream's credit).
-pub const UPSTREAM_STAGE: usize = 64 * 1024;
+/// Request bytes staged for an upstream before more wait in the exchange (and hold back the stream's credit): what one receive from a
+/// link brings.
+pub const UPSTREAM_STAGE: usize = 128 * 1024;
 /// An answer of at most so many bytes fits into one small buffer.
 pub const SMALL_ANSWER: usize = 2 * 1024;
 /// Response bytes queued in a stream above which the upstream is not read.

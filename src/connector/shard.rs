@@ -212,27 +212,24 @@ impl<R: Verbs> Service<R> for Connector {
                 Owner::Upstream(key) => self.upstream_received(ring, key, buf),
                 Owner::Nobody => {}
             },
-            RingEvent::Sent { socket, buf } => {
-                self.cx.recycle(buf);
-                match self.cx.owner(socket) {
-                    Owner::Link(key) => mark_link(&mut self.links, key, &mut self.cx),
-                    Owner::Upstream(key) => {
-                        let Connector {
-                            links,
-                            upstreams,
-                            exchanges,
-                            cx,
-                            ..
-                        } = self;
-                        if let Some(short) = exchange::refill(key, upstreams, exchanges, links, cx)
-                        {
-                            let text = "the request's body is shorter than its length";
-                            self.fail_exchange(ring, short, (ResetCode::Protocol, text.into()));
-                        }
+            RingEvent::Sent { socket, buf } => match self.cx.owner(socket) {
+                Owner::Link(key) => link::sent(&mut self.links, key, buf, &mut self.cx),
+                Owner::Upstream(key) => {
+                    self.cx.recycle(buf);
+                    let Connector {
+                        links,
+                        upstreams,
+                        exchanges,
+                        cx,
+                        ..
+                    } = self;
+                    if let Some(short) = exchange::refill(key, upstreams, exchanges, links, cx) {
+                        let text = "the request's body is shorter than its length";
+                        self.fail_exchange(ring, short, (ResetCode::Protocol, text.into()));
                     }
-                    Owner::Nobody => {}
                 }
-            }
+                Owner::Nobody => self.cx.recycle(buf),
+            },
             RingEvent::PeerFinished { socket } => match self.cx.owner(socket) {
                 Owner::Link(key) => self.drop_link(ring, key, "the gateway closed the connection"),
                 Owner::Upstream(key) => self.upstream_ended(ring, key, None),

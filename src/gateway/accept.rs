@@ -2,6 +2,7 @@
 
 use crate::ring::{Receive, SocketId, Verbs};
 use crate::wire::http1;
+use crate::wire::relay::staging::Staging;
 use crate::wire::relay::{FEATURES, Role, Session};
 use crate::wire::tls::{self};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -184,6 +185,7 @@ impl Gateway {
                 peer,
                 phase,
                 out: None,
+                staging: Staging::default(),
                 certificate_name: String::new(),
                 chain: Vec::new(),
                 judged_by: self.cx.plan.connector_ca,

@@ -24,7 +24,7 @@ use super::auth::{Chain, Challenge, JudgedToken};
 use super::channel::own::Own;
 use super::fault::Fault;
 use super::hold::HeldRequest;
-use super::plan::{KEYS_IDLE, Timeouts};
+use super::plan::{CLIENT_STAGE, KEYS_IDLE, SLOW_CLIENT_STAGE, Timeouts};
 
 /// Where a connection stands; see the table on this file's front page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +119,8 @@ pub struct Exchange {
     pub request_done: bool,
     /// Receiving is paused because the stream's queue is long.
     pub paused: bool,
+    /// The client did not take at once what it was last sent.
+    pub slow: bool,
     /// Response bytes that found no room in staging, from `waiting_at` on.
     pub waiting: Vec<u8>,
     pub waiting_at: usize,
@@ -162,6 +164,7 @@ impl Exchange {
             body_in: 0,
             request_done: false,
             paused: false,
+            slow: false,
             waiting: Vec::new(),
             waiting_at: 0,
             end: None,
@@ -218,6 +221,15 @@ impl Exchange {
     /// The stream of that link is this exchange's: what comes on another is not for it.
     pub fn is_on(&self, link: usize, stream: StreamId) -> bool {
         self.stream == Some((link, stream))
+    }
+
+    /// How many response bytes may be staged.
+    pub fn stage(&self) -> usize {
+        if self.slow {
+            SLOW_CLIENT_STAGE
+        } else {
+            CLIENT_STAGE
+        }
     }
 
     /// Response bytes not yet staged.

@@ -161,7 +161,12 @@ impl Gateway {
         };
         client.state.dirty = false;
         let socket = client.state.socket;
-        if !ring.send_in_flight(socket) {
+        let sending = ring.send_in_flight(socket);
+        if let Some(exchange) = &mut client.state.exchange {
+            // In the turn that asked for a send it is on its way in any case.
+            exchange.slow = sending && client.state.progress < cx.now;
+        }
+        if !sending {
             let Client { tls, state, .. } = client;
             if state.phase == Phase::Closing && state.exchange.is_none() && tls.is_established() {
                 // Behind what is staged, in the same send where it fits.

@@ -38,7 +38,7 @@ pub fn limits() -> SessionLimits {
         initial_stream_credit: 64 * 1024,
         max_stream_credit: 512 * 1024,
         session_credit: 4 * 1024 * 1024,
-        stage_bytes: 64 * 1024,
+        stage_bytes: relay::staging::LEAST,
     }
 }
 

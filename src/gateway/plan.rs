@@ -179,8 +179,10 @@ fn judge_of_links(file: &Path) -> Result<(Arc<dyn ClientCertVerifier>, [u8; 32])
 /// A client connection without a request for so long gives up its expanded keys, 1.2 KB, which the next one makes again
 /// in 2 to 4 µs.
 pub const KEYS_IDLE: Duration = Duration::from_secs(1);
-/// Response bytes staged for a client before more wait in the exchange: four full records.
-pub const CLIENT_STAGE: usize = 64 * 1024;
+/// Response bytes staged for a client before more wait in the exchange: what one receive from a link brings.
+pub const CLIENT_STAGE: usize = 128 * 1024;
+/// The same for a client that does not take at once what it is sent.
+pub const SLOW_CLIENT_STAGE: usize = 64 * 1024;
 /// Request bytes queued in a stream above which the client is not read.
 pub const STREAM_QUEUE: usize = 64 * 1024;
 /// Requests that a shard holds for want of a link or of keys; of one site, half of them; of those whose token has a key

@@ -9,7 +9,9 @@
 //! | Closing | refusal sent → closed |
 
 use crate::ring::{SocketId, Verbs};
+use crate::wire::Put;
 use crate::wire::record::Outgoing;
+use crate::wire::relay::staging::Staging;
 use crate::wire::relay::{Hello, OpenFrame, Session, StreamId};
 use crate::wire::tls;
 use slab::Slab;
@@ -44,6 +46,8 @@ pub struct State {
     pub phase: Phase,
     /// Present from the end of the handshake on.
     pub out: Option<Outgoing>,
+    /// How much of that there may be.
+    pub staging: Staging,
     /// CN of the connector's certificate.
     pub certificate_name: String,
     /// The connector's chain (DER, leaf first): judged again when a reload changes who may dial in.
@@ -258,6 +262,17 @@ pub fn mark(links: &mut Slab<Link>, key: usize, cx: &mut Context) {
     }
 }
 
+/// A send has ended: its buffer, and the next one.
+pub fn sent(links: &mut Slab<Link>, key: usize, buffer: Vec<u8>, cx: &mut Context) {
+    let Some(link) = links.get_mut(key) else {
+        return cx.recycle(buffer);
+    };
+    if let Some(buffer) = link.state.staging.keep(buffer) {
+        cx.recycle(buffer);
+    }
+    cx.mark_link(&mut link.state);
+}
+
 /// Sends what is staged on a link, unless its last send is still on its way.
 pub fn flush<R: Verbs>(
     link: &mut Link,
@@ -269,7 +284,12 @@ pub fn flush<R: Verbs>(
         session,
         state,
     } = link;
-    if state.phase == Phase::Moving || ring.send_in_flight(state.socket) {
+    if state.phase == Phase::Moving {
+        return Ok(());
+    }
+    if ring.send_in_flight(state.socket) {
+        state.staging.still_sending(cx.now);
+        session.set_stage_bytes(state.staging.bytes());
         return Ok(());
     }
     let out = match state.out.take() {
@@ -285,9 +305,14 @@ pub fn flush<R: Verbs>(
         }
         return Ok(());
     }
+    state.staging.sends(out.staged(), cx.now);
+    session.set_stage_bytes(state.staging.bytes());
     let bytes = tls.transmit(out)?;
     if tls.is_established() {
-        state.out = Some(cx.outgoing(tls.layout()));
+        state.out = Some(match state.staging.take_spare() {
+            Some(large) => Outgoing::new(tls.layout(), large),
+            None => cx.outgoing(tls.layout()),
+        });
     }
     if !bytes.is_empty() {
         cx.stats.relay_bytes_out += bytes.len() as u64;

@@ -11,7 +11,6 @@ use std::time::Duration;
 use super::client::{Client, Exchange, Phase, State};
 use super::context::Context;
 use super::fault::{self, Fault, Loss, Who};
-use super::plan::CLIENT_STAGE;
 use super::relay::Link;
 use super::{request, retry};
 
@@ -90,7 +89,7 @@ pub fn data(
     };
     exchange.body_out += bytes.len() as u64;
     let out = state.out.get_or_insert_with(|| cx.outgoing(state.layout));
-    let taken = if exchange.backlog() == 0 && out.staged() + bytes.len() <= CLIENT_STAGE {
+    let taken = if exchange.backlog() == 0 && out.staged() + bytes.len() <= exchange.stage() {
         http.send_data(out, bytes);
         bytes.len()
     } else {
@@ -111,7 +110,7 @@ pub fn refill(client: &mut Client, links: &mut Slab<Link>, cx: &mut Context) {
     let backlog = exchange.backlog();
     if backlog > 0 {
         let out = state.out.get_or_insert_with(|| cx.outgoing(state.layout));
-        let moved = backlog.min(CLIENT_STAGE.saturating_sub(out.staged()));
+        let moved = backlog.min(exchange.stage().saturating_sub(out.staged()));
         if moved == 0 {
             return;
         }

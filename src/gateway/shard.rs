@@ -334,10 +334,7 @@ impl<R: Verbs> Service<R> for Gateway {
             },
             Event::Sent { socket, buf } => match self.owner(socket) {
                 Owner::Client(key) => self.client_sent(ring, key, buf),
-                Owner::Link(key) => {
-                    self.cx.recycle(buf);
-                    relay::mark(&mut self.links, key, &mut self.cx);
-                }
+                Owner::Link(key) => relay::sent(&mut self.links, key, buf, &mut self.cx),
                 Owner::Channel(slot) => self.channel_sent(ring, slot, buf),
                 Owner::Waiting(_) | Owner::Nobody => self.cx.recycle(buf),
             },

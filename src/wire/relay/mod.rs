@@ -260,6 +260,7 @@ mod schedule;
 mod send;
 mod session;
 mod slots;
+pub mod staging;
 mod stream;
 
 #[cfg(test)]

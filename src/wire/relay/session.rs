@@ -359,6 +359,11 @@ impl<T: Copy> Session<T> {
 
     // ---- what waits
 
+    /// From now on body bytes wait in their streams when so many are staged; see [`SessionLimits::stage_bytes`].
+    pub fn set_stage_bytes(&mut self, bytes: usize) {
+        self.limits.stage_bytes = bytes.max(1);
+    }
+
     /// Bytes that wait in the stream for credit or their turn.
     pub fn queued(&self, stream: StreamId) -> usize {
         self.slots
