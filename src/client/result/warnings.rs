@@ -6,6 +6,8 @@ use super::{ProcessUse, Run};
 
 /// Of its cores that the load generator may use before it counts as the limit, in percent.
 const BUSY: f64 = 92.0;
+/// A run that is over sooner, or in which nothing was completed, shows the load generator's start rather than its limit.
+const LONG_ENOUGH: f64 = 0.5;
 /// Of the intended rate that must have been reached.
 const REACHED: f64 = 0.98;
 /// Fewer measured values make a p99 of a handful.
@@ -20,7 +22,8 @@ pub fn of(run: &Run) -> Vec<String> {
             agent.name, agent.lost
         ));
     }
-    let busy = busiest(run);
+    let telling = run.requests > 0 && run.seconds >= LONG_ENOUGH;
+    let busy = busiest(run).filter(|_| telling);
     if let Some((name, percent, shards)) = &busy {
         found.push(format!(
             "The load generator was the limit: {name} used {} % of its {}. The servers may be quicker than these figures; \
@@ -148,6 +151,14 @@ mod tests {
             "{:?}",
             of(&run)
         );
+        run.seconds = 0.4;
+        run.load.cpu_seconds = 0.4;
+        assert!(of(&run).is_empty(), "that was its start");
+        (run.seconds, run.load.cpu_seconds) = (10.0, 9.6);
+        run.requests = 0;
+        assert!(of(&run)[0].contains("Nothing was measured"));
+        let mut run = quiet();
+        run.load.cpu_seconds = 9.6;
         run.shards = 2;
         assert!(of(&run).is_empty());
         // Eight shards on one core can use no more than that.
