@@ -25,7 +25,9 @@ fn a_pause_that_is_over_at_once_asks_nothing_of_the_kernel() {
         assert_eq!(counters(&bench, 1).polls, 0, "round {round}");
     }
     // One that lasts is polled for, once.
-    bench.until("a poll", |bench| (counters(bench, 1).polls > 0).then_some(()));
+    bench.until("a poll", |bench| {
+        (counters(bench, 1).polls > 0).then_some(())
+    });
     bench.turns(20);
     assert_eq!(counters(&bench, 1).polls, 1);
     bench.done(client, server);

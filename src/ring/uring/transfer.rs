@@ -21,7 +21,7 @@ use io_uring::{cqueue, opcode, squeue};
 use std::time::Duration;
 
 /// A pause that is over sooner is not polled for the peer's end.
-const SHORT_PAUSE: Duration = Duration::from_millis(2);
+const SHORT_PAUSE: Duration = Duration::from_millis(20);
 
 fn group_of(mode: Receive) -> usize {
     if mode == Receive::Large { LARGE } else { SMALL }
