@@ -283,6 +283,8 @@ pub fn farewell<R: Verbs>(upstream: &mut Upstream, cx: &mut Context, ring: &mut 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ring::ConnectOptions;
+    use crate::ring::sim::{SimConfig, SimNet};
 
     #[test]
     fn a_stale_connection_carries_only_what_may_be_repeated() {
@@ -294,6 +296,30 @@ mod tests {
         assert_eq!(pool.idle(), 1, "it stays for the next");
         assert_eq!(pool.take(true, later), Some(7));
         assert_eq!(pool.take(true, later), None);
+    }
+
+    #[test]
+    fn the_receive_of_small_answers_stays_armed() {
+        let net = SimNet::new(1, SimConfig::default());
+        let mut ring = net.ring([10, 0, 0, 1].into());
+        let to = "10.0.0.2:80".parse().unwrap();
+        let socket = ring.connect(to, &ConnectOptions::default()).unwrap();
+        let mut state = State::new(1, 1, 0, Duration::ZERO, ring.now());
+        state.socket = Some(socket);
+        let mut answer = |received: &[usize]| {
+            for bytes in received {
+                state.received(*bytes, &mut ring);
+            }
+            state.read_next(&mut ring);
+            state.reading
+        };
+        assert_eq!(answer(&[1_300]), Receive::Small);
+        assert_eq!(answer(&[1_000, 1_000]), Receive::Small);
+        assert_eq!(answer(&[2_000, 100_000]), Receive::Large);
+        assert_eq!(answer(&[2_049]), Receive::Large);
+        assert_eq!(answer(&[2_048]), Receive::Small);
+        state.received(2_049, &mut ring);
+        assert_eq!(state.reading, Receive::Large, "within an answer");
     }
 
     #[test]

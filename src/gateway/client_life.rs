@@ -280,6 +280,7 @@ impl Gateway {
                 }
                 None if cx.now < state.progress + cx.plan.timeouts.idle => {
                     client.tls.drop_keys();
+                    cx.stats.keys_dropped += 1;
                     return self.arm_client(ring, key);
                 }
                 None => {

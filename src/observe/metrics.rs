@@ -77,6 +77,9 @@ stats! {
         /// Bytes that break TLS or HTTP.
         ended_protocol r#"reason="protocol""#
     ]
+    counter "tidegate_client_keys_dropped_total" "Times that a silent client's expanded record keys were given up; its next record makes them again." [
+        keys_dropped ""
+    ]
     counter "tidegate_handshakes_total" "TLS handshakes with clients, by outcome." [
         handshakes_full r#"outcome="full""#
         handshakes_resumed r#"outcome="resumed""#

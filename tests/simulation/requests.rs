@@ -218,6 +218,26 @@ fn what_is_kept_for_a_retry_is_charged_until_the_answer() {
     assert_eq!((counted.requests_open, counted.memory_charged), (0, 0));
 }
 
+/// A client that is silent for a second costs no expanded keys, and its next request finds them made anew.
+#[test]
+fn keys_of_silent_clients_are_given_up_and_made_again() {
+    for (think, dropped) in [("900ms..900ms", false), ("1500ms..1500ms", true)] {
+        let mut world = World::new(1000, SimConfig::default());
+        world.run_for(Duration::from_secs(1));
+        world.add_thinking_clients(4, think, 8);
+        world.run_for(Duration::from_secs(12));
+        let keys = world.counted().keys_dropped;
+        let measured = world.total();
+        assert_eq!(measured.statuses.keys().collect::<Vec<_>>(), [&200]);
+        assert!(measured.errors.is_empty(), "{:?}", measured.errors);
+        let answers = measured.statuses[&200];
+        assert!(answers >= 4 * 5, "{answers}");
+        // Once each when all is over, in any case.
+        let wanted = if dropped { answers } else { 4 };
+        assert_eq!(keys, wanted, "in {answers} requests");
+    }
+}
+
 /// A site without connectors: who gave up waiting leaves no trace among those that wait.
 #[test]
 fn requests_that_waited_in_vain_are_forgotten() {

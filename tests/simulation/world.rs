@@ -11,6 +11,7 @@ use tidegate::client::channel;
 use tidegate::client::channel::clients::Clients;
 use tidegate::client::channel::job::Board;
 use tidegate::client::load::figures::Times;
+use tidegate::client::load::scenario::words::Think;
 use tidegate::client::load::scenario::{Flags, Kind, Scenario};
 use tidegate::client::load::shard::{Report, Shard};
 use tidegate::client::load::timeline::Clock;
@@ -334,16 +335,9 @@ impl Service<SimRing> for Upstream {
 }
 
 /// A closed loop of one shard of the load generator.
-pub fn plan(
-    lab: &Lab,
-    connections: usize,
-    size: usize,
-    body: u64,
-    seconds: u64,
-    seed: u64,
-) -> Plan {
+fn flags(lab: &Lab, connections: usize, size: usize, body: u64, seconds: u64, seed: u64) -> Flags {
     let method = if body > 0 { "POST" } else { "GET" };
-    let flags = Flags {
+    Flags {
         url: Some(format!("https://{GATEWAY}/x/{size}")),
         ca: Some(lab.0.join("ca.pem")),
         connections: Some(connections),
@@ -353,8 +347,7 @@ pub fn plan(
         duration: Some(Duration::from_secs(seconds)),
         seed: Some(seed),
         ..Flags::default()
-    };
-    Plan::new(Scenario::of(Kind::Requests, None, flags).unwrap()).unwrap()
+    }
 }
 
 /// What clients measured.
@@ -456,12 +449,26 @@ impl World {
     }
 
     pub fn add_clients(&mut self, connections: usize, size: usize, body: u64, seconds: u64) {
+        let flags = flags(&self.lab, connections, size, body, seconds, self.seed);
+        self.add(flags, seconds);
+    }
+
+    fn add(&mut self, flags: Flags, seconds: u64) {
         let ring = self.net.ring(CLIENT);
         let (results_in, results) = mpsc::channel();
-        let plan = plan(&self.lab, connections, size, body, seconds, self.seed);
+        let plan = Plan::new(Scenario::of(Kind::Requests, None, flags).unwrap()).unwrap();
         let clock = Clock::new(ring.now(), Duration::ZERO, Duration::from_secs(seconds));
         let service = Shard::new(Arc::new(plan), 0, clock, results_in);
         self.clients.push((ring, service, results));
+    }
+
+    /// Clients that wait between an answer and their next request.
+    pub fn add_thinking_clients(&mut self, connections: usize, think: &str, seconds: u64) {
+        let flags = Flags {
+            think: Some(Think::new(think).unwrap()),
+            ..flags(&self.lab, connections, 1024, 0, seconds, self.seed)
+        };
+        self.add(flags, seconds);
     }
 
     /// Clients of these numbers open a channel each, of all kinds in turn, and open it again when it ends.
