@@ -3,6 +3,7 @@
 use crate::harness::upstream::What;
 use crate::harness::{Curl, Lab, Tls};
 use std::fs;
+use std::time::Duration;
 
 fn small() -> Lab {
     Lab::plan()
@@ -35,6 +36,11 @@ fn a_body_over_the_routes_limit_is_refused() {
             "{size} bytes in chunks: {}",
             done.log
         );
+    }
+    // It notes what it received once it has answered.
+    for part in ["length", "chunked"] {
+        lab.upstream
+            .wait_for(What::Received, part, Duration::from_secs(10));
     }
     let received = |part: &str| {
         let all = lab.upstream.seen();

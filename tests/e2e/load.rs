@@ -1,8 +1,8 @@
 //! `tidegate load` against a gateway, a connector and an upstream: what its results say, and that it is so.
 
 use crate::harness::lab::tidegate;
-use crate::harness::upstream::What;
-use crate::harness::{Lab, ports};
+use crate::harness::upstream::{Seen, What};
+use crate::harness::{Lab, ports, until};
 use serde_json::Value;
 use std::process::Output;
 use std::time::{Duration, Instant};
@@ -332,9 +332,12 @@ fn transfers_carry_the_right_bytes_both_ways() {
         ),
         (6 * SIZE, 6 * SIZE)
     );
-    let puts = lab.upstream.seen().into_iter();
-    let received = puts.filter(|seen| seen.what == What::Received && seen.head.starts_with("PUT "));
-    assert_eq!(received.count(), 6);
+    // It notes what it received once it has answered.
+    let received = |seen: &Seen| seen.what == What::Received && seen.head.starts_with("PUT ");
+    let count = || lab.upstream.seen().iter().filter(|s| received(s)).count();
+    until("the upstream notes six", Duration::from_secs(10), || {
+        (count() == 6).then_some(())
+    });
 }
 
 const MIX: &str = r#"

@@ -46,7 +46,7 @@ fn each_method_passes_byte_for_byte() {
         assert!(answer.body == body, "{method} {path}: another body");
         let asked = path.replace('{', "%7B").replacen('}', "%7D", 1);
         let seen = lab.upstream.seen();
-        let last = seen.iter().rev().find(|seen| seen.what == What::Received);
+        let last = seen.iter().rev().find(|seen| seen.what == What::Began);
         let last = last.expect("it saw the request");
         assert_eq!(last.target, asked, "prefix off, the rest as it came");
         assert!(
