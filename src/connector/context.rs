@@ -2,6 +2,7 @@
 
 use crate::observe::metrics::ShardStats;
 use crate::ring::SocketId;
+use crate::shard::buffers::SendBuffers;
 use crate::shard::local::Local;
 use crate::wire::record::{Layout, Outgoing};
 use crate::wire::relay::{CHANNELS, Notification};
@@ -18,9 +19,6 @@ use super::ports::Ports;
 use super::reload::Verdict;
 use super::resolve::Resolver;
 use super::upstream::Pool;
-
-const POOL_BUFFERS: usize = 256;
-const POOL_BUFFER_BYTES: usize = 160 * 1024;
 
 /// Whose a socket is, by its index in the ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +75,7 @@ pub struct Context {
     pub early: Vec<(usize, u16, u16)>,
     owners: Vec<Owner>,
     next_stamp: u32,
-    buffers: Vec<Vec<u8>>,
+    buffers: SendBuffers,
 }
 
 impl Context {
@@ -109,7 +107,7 @@ impl Context {
             early: Vec::new(),
             owners: Vec::new(),
             next_stamp: 1,
-            buffers: Vec::new(),
+            buffers: SendBuffers::default(),
             plan: plan.into(),
         }
     }
@@ -204,17 +202,15 @@ impl Context {
     }
 
     pub fn outgoing(&mut self, layout: Layout) -> Outgoing {
-        Outgoing::new(layout, self.buffers.pop().unwrap_or_default())
+        Outgoing::new(layout, self.buffers.take())
     }
 
     pub fn clear_text(&mut self) -> Outgoing {
-        Outgoing::clear_text(self.buffers.pop().unwrap_or_default())
+        Outgoing::clear_text(self.buffers.take())
     }
 
     pub fn recycle(&mut self, buffer: Vec<u8>) {
-        if self.buffers.len() < POOL_BUFFERS && buffer.capacity() <= POOL_BUFFER_BYTES {
-            self.buffers.push(buffer);
-        }
+        self.buffers.give(buffer);
     }
 }
 

@@ -326,7 +326,7 @@ fn endpoint_tls(
 
 /// Request bytes staged for an upstream before more wait in the exchange (and hold back the stream's credit): what one receive from a
 /// link brings.
-pub const UPSTREAM_STAGE: usize = 128 * 1024;
+pub const UPSTREAM_STAGE: usize = 256 * 1024;
 /// An answer of at most so many bytes fits into one small buffer.
 pub const SMALL_ANSWER: usize = 2 * 1024;
 /// Response bytes queued in a stream above which the upstream is not read.

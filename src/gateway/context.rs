@@ -5,6 +5,7 @@ use crate::control::publication::Published;
 use crate::control::snapshot::{Snapshot, Source};
 use crate::observe::access::AccessSender;
 use crate::observe::metrics::ShardStats;
+use crate::shard::buffers::SendBuffers;
 use crate::shard::local::Local;
 use crate::wire::record::{Layout, Outgoing};
 use crate::wire::relay::Receipts;
@@ -21,9 +22,6 @@ use super::plan::Plan;
 use super::relay::{self, SiteLinks};
 use super::retry::{self, Retries};
 
-/// Send buffers kept for reuse, and the largest worth keeping.
-const POOL_BUFFERS: usize = 256;
-const POOL_BUFFER_BYTES: usize = 160 * 1024;
 const POOL_EXCHANGES: usize = 1024;
 /// A buffer that one request made larger is not kept with its exchange.
 const POOL_EXCHANGE_BUFFER: usize = 4096;
@@ -70,7 +68,7 @@ pub struct Context {
     pub pressure: bool,
     pub random: fastrand::Rng,
     next_stamp: u32,
-    buffers: Vec<Vec<u8>>,
+    buffers: SendBuffers,
     /// Boxed, so that one moves between a connection and here as a pointer.
     #[allow(clippy::vec_box)]
     exchanges: Vec<Box<Exchange>>,
@@ -115,7 +113,7 @@ impl Context {
             pressure: false,
             random: fastrand::Rng::with_seed(seed),
             next_stamp: 1,
-            buffers: Vec::new(),
+            buffers: SendBuffers::default(),
             exchanges: Vec::new(),
             plan: plan.into(),
         }
@@ -209,14 +207,12 @@ impl Context {
 
     /// A buffer to send from, empty.
     pub fn outgoing(&mut self, layout: Layout) -> Outgoing {
-        Outgoing::new(layout, self.buffers.pop().unwrap_or_default())
+        Outgoing::new(layout, self.buffers.take())
     }
 
     /// Takes a sent buffer back.
     pub fn recycle(&mut self, buffer: Vec<u8>) {
-        if self.buffers.len() < POOL_BUFFERS && buffer.capacity() <= POOL_BUFFER_BYTES {
-            self.buffers.push(buffer);
-        }
+        self.buffers.give(buffer);
     }
 
     /// An exchange with a fresh request id.

@@ -180,7 +180,7 @@ fn judge_of_links(file: &Path) -> Result<(Arc<dyn ClientCertVerifier>, [u8; 32])
 /// in 2 to 4 µs.
 pub const KEYS_IDLE: Duration = Duration::from_secs(1);
 /// Response bytes staged for a client before more wait in the exchange: what one receive from a link brings.
-pub const CLIENT_STAGE: usize = 128 * 1024;
+pub const CLIENT_STAGE: usize = 256 * 1024;
 /// The same for a client that does not take at once what it is sent.
 pub const SLOW_CLIENT_STAGE: usize = 64 * 1024;
 /// Request bytes queued in a stream above which the client is not read.

@@ -59,7 +59,7 @@ pub enum Receive {
     Paused,
     /// Multishot into the 2 KiB group: an idle connection holds no buffer.
     Small,
-    /// One shot at a time into the large group (128 KiB); armed again after each `Received` while the mode stays.
+    /// One shot at a time into the large group (256 KiB); armed again after each `Received` while the mode stays.
     Large,
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 /// What a turn receives at most for one socket, as of the kernel: 32 small buffers, or one large.
 const SMALL: (usize, usize) = (2 * 1024, 32);
-const LARGE: (usize, usize) = (131_008, 1);
+const LARGE: (usize, usize) = (262_016, 1);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Life {

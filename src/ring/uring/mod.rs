@@ -10,7 +10,7 @@
 //! verbs     the trait, on top of all                         ending    close, abort, detach, joining, give-back
 //! connect   connections made by us, into either table
 //! ```
-//! Work per connection per turn is bounded by what is armed: one one-shot receive (128 KiB), or one multishot
+//! Work per connection per turn is bounded by what is armed: one one-shot receive (256 KiB), or one multishot
 //! receive, which the kernel interrupts after 32 buffers (64 KiB); one send.
 
 mod accept;
@@ -51,9 +51,9 @@ const KEEP_ALIVE_INTERVAL_S: i32 = 15;
 const SMALL: usize = 0;
 const LARGE: usize = 1;
 
-/// 128 KiB less so much that it is a whole number of a relay link's DATA payloads (eight of 16,376 bytes): a full receive
+/// 256 KiB less so much that it is a whole number of a relay link's DATA payloads (16 of 16,376 bytes): a full receive
 /// leaves no small rest that would be a frame, a record and in the end a send of its own.
-const LARGE_BUFFER: u32 = 131_008;
+const LARGE_BUFFER: u32 = 262_016;
 
 /// Sizes of a ring. Memory is used as it is touched.
 #[derive(Clone, Debug)]
@@ -87,7 +87,7 @@ impl Default for RingConfig {
             direct_descriptors: 1 << 18,
             accepts: 32,
             small_buffers: (4_096, 2 * 1_024),
-            large_buffers: (64, LARGE_BUFFER),
+            large_buffers: (32, LARGE_BUFFER),
             close_patience: CLOSE_PATIENCE,
             waker: None,
         }
@@ -109,7 +109,7 @@ impl RingConfig {
             submissions: u32::from(part(2_048, 256)),
             completions: u32::from(part(16_384, 2_048)),
             small_buffers: (part(all.small_buffers.0, 128), all.small_buffers.1),
-            large_buffers: (part(all.large_buffers.0, 8), all.large_buffers.1),
+            large_buffers: (part(all.large_buffers.0, 4), all.large_buffers.1),
             ..all
         }
     }

@@ -8,8 +8,8 @@ use std::time::Instant;
 
 /// Of a link that keeps us waiting, or has little to carry.
 pub const LEAST: usize = 64 * 1024;
-/// Of a link that takes all at once and is filled: four receives of 128 KiB.
-pub const MOST: usize = 512 * 1024;
+/// Of a link that takes all at once and is filled: four receives of 256 KiB.
+pub const MOST: usize = 1024 * 1024;
 /// A buffer of more capacity holds more than [`LEAST`] ever takes: it belongs to its link, not to a shard's pool.
 const LARGE_BUFFER: usize = 2 * LEAST;
 
@@ -82,25 +82,25 @@ mod tests {
         let (mut staging, start) = (Staging::default(), Instant::now());
         let at = |ms| start + Duration::from_millis(ms);
         assert_eq!(staging.bytes(), LEAST);
-        for ms in 0..5 {
+        for ms in 0..6 {
             staging.sends(staging.bytes(), at(ms));
         }
         assert_eq!(staging.bytes(), MOST);
-        staging.still_sending(at(4));
-        assert_eq!(staging.bytes(), MOST, "it was asked for in this turn");
         staging.still_sending(at(5));
+        assert_eq!(staging.bytes(), MOST, "it was asked for in this turn");
+        staging.still_sending(at(6));
         assert_eq!(staging.bytes(), LEAST);
     }
 
     #[test]
     fn what_is_half_full_stays_and_what_is_nearly_empty_shrinks() {
         let (mut staging, now) = (Staging::default(), Instant::now());
-        for _ in 0..3 {
+        for _ in 0..4 {
             staging.sends(MOST, now);
         }
         staging.sends(MOST / 2, now);
         assert_eq!(staging.bytes(), MOST);
-        for _ in 0..3 {
+        for _ in 0..4 {
             staging.sends(100, now);
         }
         assert_eq!(staging.bytes(), LEAST);
