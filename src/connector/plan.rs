@@ -324,8 +324,8 @@ fn endpoint_tls(
     })
 }
 
-/// Request bytes staged for an upstream before more wait in the exchange (and hold back the stream's credit): what one receive from a
-/// link brings.
+/// Request bytes staged for an upstream before more wait in the exchange (and hold back the stream's credit): what one
+/// receive from a link brings.
 pub const UPSTREAM_STAGE: usize = 256 * 1024;
 /// An answer of at most so many bytes fits into one small buffer.
 pub const SMALL_ANSWER: usize = 2 * 1024;

@@ -2,8 +2,9 @@
 
 /// Buffers kept.
 const BUFFERS: usize = 256;
-/// Capacity of the largest that is kept: it holds a client's full staging with all that records add.
-const LARGEST: usize = 384 * 1024;
+/// Capacity of the largest that is kept: that of one which grew, by doubling, to hold a client's full staging (256 KiB) and
+/// what records add to it.
+const LARGEST: usize = 512 * 1024;
 /// Capacity of all that are kept.
 const BYTES: usize = 16 << 20;
 
